@@ -1,0 +1,1 @@
+"""Factorized-Dreamer's model in pure PyTorch: networks, noise schedule, objective, sampler."""

@@ -1,0 +1,1 @@
+"""Source tables → decoded, split, scored, captioned clips → Parquet shards."""

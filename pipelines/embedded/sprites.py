@@ -1,0 +1,72 @@
+"""Write a SpriteWorld: real H.264 files with a table in WebVid's columns."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.embedded.render import exact_flow, render_clip
+from pipelines.embedded.wording import caption
+from pipelines.embedded.world import Clip, WorldSettings, world_clips
+from pipelines.media import write_mp4
+from pipelines.progress import track
+
+COLUMNS = ("videoid", "contentUrl", "duration", "page_dir", "name", "split", "sprites", "camera")
+
+
+def make_sprites(
+    out: Path, settings: WorldSettings, *, flow: bool = True, processes: int | None = None
+) -> Path:
+    """Write `videos/*.mp4`, `flow/*.npz` (when asked for) and last `sprites.csv`; return the table's path.
+
+    The table is written when every file is there, so a table that exists is whole.
+    """
+    for folder in ("videos", "flow") if flow else ("videos",):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    clips = list(world_clips(settings))
+    write = partial(write_clip, out=out, settings=settings, flow=flow)
+    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
+        rows = list(_tracked(pool.map(write, clips, chunksize=16), len(clips)))
+    table, unfinished = out / "sprites.csv", out / "sprites.csv.partial"
+    with unfinished.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    unfinished.replace(table)
+    return table
+
+
+def _tracked(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    with track(total, "SpriteWorld clips") as step:
+        for row in rows:
+            step.advance()
+            yield row
+
+
+def write_clip(clip: Clip, *, out: Path, settings: WorldSettings, flow: bool) -> dict[str, Any]:
+    """Render and encode one clip; return its row of the table."""
+    name = f"{clip.clip_number:06d}"
+    progresses = np.linspace(0, 1, settings.frames)
+    frames = render_clip(clip, progresses, settings.side_pixels, settings.watermark)
+    write_mp4(out / "videos" / f"{name}.mp4", frames, settings.fps, crf=settings.crf)
+    if flow:
+        pixels = exact_flow(clip, progresses, settings.side_pixels)
+        np.savez_compressed(out / "flow" / f"{name}.npz", flow=pixels.astype(np.float16))
+    return {
+        "videoid": name,
+        "contentUrl": f"videos/{name}.mp4",
+        "duration": f"PT00H00M{settings.frames // settings.fps:02d}S",
+        "page_dir": clip.split,
+        "name": caption(clip),
+        "split": clip.split,
+        "sprites": json.dumps(
+            [{"motion": s.motion, "box": s.box(), "shape": s.shape, "colour": s.colour} for s in clip.sprites]
+        ),
+        "camera": clip.camera,
+    }

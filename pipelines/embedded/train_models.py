@@ -1,0 +1,53 @@
+"""Train the tiny models of the embedded world, saved as the big ones are: Hugging Face folders, safetensors.
+
+None of the models that the generator starts from (VAE, CLIP, T5, text-to-image UNet) sees more than one
+frame of a clip. Only the video classifier, which measures, sees motion.
+"""
+
+from pathlib import Path
+
+import torch
+
+from pipelines.embedded.frames import render_stills
+from pipelines.embedded.train_classifier import train_classifier
+from pipelines.embedded.train_image import train_image_model
+from pipelines.embedded.train_text import train_clip, train_t5
+from pipelines.embedded.train_vae import train_vae
+from pipelines.embedded.wording import caption
+from pipelines.embedded.world import DEFAULT_MOTIONS, WorldSettings, world_clips
+
+WORLD = WorldSettings(clips=6000, seed=1)
+STEPS = {"vae": 1600, "clip": 1500, "motion_encoder": 1200, "stable_diffusion": 5000, "video_classifier": 700}
+
+
+def train_models(out: Path, *, steps_share: float = 1.0, world: WorldSettings = WORLD) -> dict[str, str]:
+    """Train what is not there yet; return the folders by name.
+
+    `steps_share` scales the number of steps of all (0.01: a trial of the job). On two cores the whole
+    takes about an hour. The VAE is part of the Stable Diffusion folder.
+    """
+    steps = {name: max(1, round(count * steps_share)) for name, count in STEPS.items()}
+    torch.manual_seed(0)
+    motion, image = out / "motion_encoder", out / "stable_diffusion"
+    clip_folder, classifier = out / "clip", out / "video_classifier"
+    if not motion.is_dir():
+        texts = [caption(clip) for clip in world_clips(world)]
+        encoder, tokenizer = train_t5(texts, steps["motion_encoder"])
+        _save(motion, encoder, tokenizer)
+    if not (clip_folder.is_dir() and image.is_dir()):
+        stills = render_stills(world)
+        clip, tokenizer = train_clip(stills, steps["clip"])
+        _save(clip_folder, clip, tokenizer)
+        vae = train_vae(stills, steps["vae"])
+        _save(image, train_image_model(stills, vae, clip, tokenizer, steps["stable_diffusion"]))
+    if not classifier.is_dir():
+        _save(classifier, train_classifier(world, DEFAULT_MOTIONS, steps["video_classifier"]))
+    return {folder.name: str(folder) for folder in (image, clip_folder, motion, classifier)}
+
+
+def _save(folder: Path, *parts: object) -> None:
+    """Save under another name first, so that a folder that exists is whole."""
+    unfinished = folder.with_name(f"{folder.name}.partial")
+    for part in parts:
+        part.save_pretrained(unfinished)  # type: ignore[attr-defined]
+    unfinished.replace(folder)

@@ -1,0 +1,48 @@
+"""The tiny VAE: AutoencoderKL, 4× downsampling, 4 latent channels."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+from pipelines.embedded.frames import Stills
+from pipelines.progress import track
+
+SIDES_PIXELS = (32, 64)
+
+
+def train_vae(stills: Stills, steps: int, batch_pixels: int = 16 * 64 * 64) -> AutoencoderKL:
+    """Reconstruction (L1 + squared error) with a faint KL term, on frames of both sizes.
+
+    `scaling_factor` is set so that latents have unit standard deviation, as Stable Diffusion's have.
+    """
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 48),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+    )
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.05)
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    with track(steps, "VAE") as progress:
+        for step in range(steps):
+            side = SIDES_PIXELS[step % len(SIDES_PIXELS)]
+            numbers = rng.integers(0, len(stills.frames), batch_pixels // side**2)
+            pixels = stills.pixels(numbers, side)
+            posterior = vae.encode(pixels).latent_dist
+            restored = vae.decode(posterior.sample(generator)).sample
+            loss = F.l1_loss(restored, pixels) + F.mse_loss(restored, pixels) + 1e-6 * posterior.kl().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            progress.advance(detail=f"loss {loss.item():.4f}")
+    with torch.no_grad():
+        latents = vae.encode(stills.pixels(rng.integers(0, len(stills.frames), 256), 64)).latent_dist.mean
+    vae.register_to_config(scaling_factor=float(1 / latents.std()))
+    return vae.eval()

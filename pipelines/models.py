@@ -1,0 +1,95 @@
+"""Loading frozen networks by path: one way for the embedded tiny ones and for the public big ones."""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+EMBEDDED = Path(__file__).parent / "embedded" / "weights"
+WEIGHT_FILES = (".safetensors", ".json", ".model", ".txt")
+
+
+def resolve_model(path: str) -> Path:
+    """Folder of a model; `embedded://NAME` is one that ships with the package.
+
+    Raises FileNotFoundError that names the folder and how to get it.
+    """
+    folder = EMBEDDED / path.removeprefix("embedded://") if path.startswith("embedded://") else Path(path)
+    if not folder.is_dir():
+        fetch = (
+            f"`dreamer embedded models {EMBEDDED}` trains it"
+            if path.startswith("embedded://")
+            else f"`hf download ORGANISATION/MODEL --local-dir {path}` fetches one"
+        )
+        raise FileNotFoundError(f"no model folder {folder}: {fetch}")
+    return folder
+
+
+@cache
+def weights_sha256(path: str) -> str:
+    """Hash of a model folder's configuration, vocabulary and weights, independent of where it lies."""
+    folder = resolve_model(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in WEIGHT_FILES):
+        digest.update(str(file.relative_to(folder)).encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_vae(text_to_image: str) -> Any:
+    """The frozen AutoencoderKL of a Stable Diffusion folder."""
+    from diffusers import AutoencoderKL
+
+    return frozen(AutoencoderKL.from_pretrained(resolve_model(text_to_image) / "vae", use_safetensors=True))
+
+
+def load_text_encoder(text_to_image: str) -> tuple[Any, Any]:
+    """(CLIPTextModel, tokenizer) of a Stable Diffusion folder."""
+    from transformers import AutoTokenizer, CLIPTextModel
+
+    folder = resolve_model(text_to_image)
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
+    return frozen(encoder), AutoTokenizer.from_pretrained(folder / "tokenizer")
+
+
+def load_image_unet(text_to_image: str) -> tuple[Any, str]:
+    """(UNet2DConditionModel, prediction type its weights were trained with: "v" or "epsilon")."""
+    from diffusers import UNet2DConditionModel
+
+    folder = resolve_model(text_to_image)
+    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    prediction = "v" if scheduler.get("prediction_type") == "v_prediction" else "epsilon"
+    return UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True), prediction
+
+
+def load_motion_encoder(path: str) -> tuple[Any, Any]:
+    """(T5EncoderModel, tokenizer)."""
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    folder = resolve_model(path)
+    return frozen(
+        T5EncoderModel.from_pretrained(folder, use_safetensors=True)
+    ), AutoTokenizer.from_pretrained(folder)
+
+
+def load_image_encoder(path: str) -> Any:
+    """The frozen CLIPVisionModelWithProjection of a CLIP folder."""
+    from transformers import CLIPVisionModelWithProjection
+
+    return frozen(CLIPVisionModelWithProjection.from_pretrained(resolve_model(path), use_safetensors=True))
+
+
+def load_clip(path: str) -> tuple[Any, Any]:
+    """(CLIPModel with both towers, tokenizer)."""
+    from transformers import AutoTokenizer, CLIPModel
+
+    folder = resolve_model(path)
+    return frozen(CLIPModel.from_pretrained(folder, use_safetensors=True)), AutoTokenizer.from_pretrained(
+        folder
+    )
+
+
+def frozen(network: Any) -> Any:
+    return network.eval().requires_grad_(False)

@@ -30,8 +30,8 @@ def train_image_model(
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=8,
+        out_channels=8,
         layers_per_block=1,
         block_out_channels=(16, 32, 64),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -41,9 +41,7 @@ def train_image_model(
         norm_num_groups=8,
     )
     text_encoder = CLIPTextModel(clip.config.text_config)
-    text_encoder.load_state_dict(
-        {k: v for k, v in clip.state_dict().items() if k in text_encoder.state_dict()}
-    )
+    text_encoder.load_state_dict(clip.text_model.state_dict())
     text_encoder.eval()
     tokens = tokenizer([*stills.captions, ""], padding="max_length", truncation=True, return_tensors="pt")
     with torch.no_grad():

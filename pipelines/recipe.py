@@ -18,6 +18,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -42,6 +43,10 @@ class Bucket(Settings):
 
     def __str__(self) -> str:
         return f"{self.frames}x{self.height}x{self.width}"
+
+    @model_serializer
+    def _as_written(self) -> str:
+        return str(self)
 
 
 def parse_bucket(value: Any) -> Any:
@@ -90,7 +95,7 @@ class ShotSettings(Settings):
 
 
 class FilterSettings(Settings):
-    """Thresholds; null switches a filter (and the computation of its score) off."""
+    """Thresholds; null switches a filter off. The text detector, the one dear score, then does not run."""
 
     min_motion: float | None = Field(
         None, description="mean optical flow, % of the frame's diagonal per second"
@@ -110,6 +115,7 @@ class PrecomputeSettings(Settings):
     threads: PositiveInt = Field(1, description="threads of the networks; part of the fingerprint")
     max_upscale: PositiveFloat = Field(1.5, description="a clip is never enlarged by more than this")
     image_tokens: Annotated[int, Field(ge=1, le=64)] = 16
+    motion_tokens: PositiveInt = Field(64, description="T5 ids kept of a motion caption, end token included")
     row_group_clips: PositiveInt = 32
     shard_megabytes: PositiveInt = 384
 
@@ -153,6 +159,17 @@ class ModelSettings(Settings):
     pixel_attention: bool = True
     motion_encoder: bool = True
     predict_net: bool = True
+    temporal_head_dim: PositiveInt = Field(64, description="channels per head of the temporal attentions")
+    temporal_feed_forward_factor: PositiveInt = 4
+    adapter_tokens: PositiveInt = Field(16, description="tokens that the image features are brought to")
+    adapter_width: PositiveInt = 768
+    adapter_depth: PositiveInt = 2
+    adapter_head_dim: PositiveInt = 64
+    pixel_attention_head_dim: PositiveInt = 64
+    pixel_attention_window: PositiveInt | None = Field(
+        None, description="latent pixels, even; null: full attention"
+    )
+    predict_net_width: PositiveInt = 128
 
 
 class ScheduleSettings(Settings):
@@ -200,6 +217,7 @@ class TrainSettings(Settings):
     checkpoint_every_steps: PositiveInt = 500
     keep_checkpoints: PositiveInt = 2
     validate_every_steps: PositiveInt | None = None
+    validation_clips: PositiveInt = Field(64, description="clips of the split `validation`, at most")
     max_failures: Annotated[int, Field(ge=0)] = 3
     stages: tuple[StageSettings, ...]
 
@@ -224,6 +242,9 @@ class SamplingSettings(Settings):
     guidance_scale_text: float = 7.5
     guidance_scale_image: float = 1.0
     guidance_rescale: Fraction = 0.7
+    motion_score: float | None = Field(
+        None, description="how much shall move, as in the clip table; null: not told"
+    )
 
 
 class EvaluationSet(Settings):
@@ -239,6 +260,13 @@ class EvaluateSettings(Settings):
     sets: tuple[EvaluationSet, ...]
     untrained_clips: Annotated[int, Field(ge=0)] = Field(
         0, description="clips that the untrained model draws too, as the floor of every metric"
+    )
+    motion_labels: str | None = Field(
+        None,
+        description="label column that lists a clip's objects: motion, and box in the first frame",
+    )
+    dynamic_threshold: PositiveFloat = Field(
+        0.1, description="short sides per second that the fastest 5 % of pixels move in a dynamic video"
     )
     batch_clips: PositiveInt = 16
     workers: PositiveInt = 1
@@ -310,21 +338,34 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
+    key, equals, text = override.partition("=")
+    if not (equals and key):
         raise RecipeError(f"an override is section.key=value, not {override!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: {text!r} is no YAML value") from error
     *parents, leaf = key.split(".")
     node: Any = tree
     for parent in parents:
-        node = (
-            node[int(parent)] if isinstance(node, list) and parent.isdigit() else node.setdefault(parent, {})
+        place = _place(node, parent, override)
+        if isinstance(node, dict) and node.get(place) is None:
+            node[place] = {}
+        node = node[place]
+    node[_place(node, leaf, override)] = value
+
+
+def _place(node: Any, part: str, override: str) -> str | int:
+    """The key of a section, or the number of a list's entry, that a part of an override's key names."""
+    if isinstance(node, dict):
+        return part
+    if not isinstance(node, list):
+        raise RecipeError(f"override {override!r}: there is no section around {part!r}")
+    if not (part.isdigit() and int(part) < len(node)):
+        raise RecipeError(
+            f"override {override!r}: {part!r} is none of the list's entries 0 to {len(node) - 1}"
         )
-        if not isinstance(node, dict | list):
-            raise RecipeError(f"override {override!r}: {parent} holds a value, not a section")
-    if isinstance(node, list):
-        node[int(leaf)] = yaml.safe_load(value)
-    else:
-        node[leaf] = yaml.safe_load(value)
+    return int(part)
 
 
 def _fault(error: Any) -> str:

@@ -1,0 +1,121 @@
+"""Ray for a command: the cluster that it was sent to, or a quiet local one."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+GIGABYTE = 10**9
+OBJECT_STORE_GIGABYTES = 1.0
+OBJECT_STORE_SHARE_OF_MEMORY = 0.2
+
+# Tasks get their parallelism from Ray; networks that want threads ask for them (torch.set_num_threads).
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # pipelines.progress shows one bar per step instead
+    "RAY_DATA_LOG_LEVEL": "WARNING",
+}
+DRIVER_ENVIRONMENT = {
+    # ray.train.report waits for this poll: 1.3-1.8 s a report by default, 0.09 s with this.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # It asks the dashboard's state API, which a local Ray runs without, and logs each refusal.
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "WARNING",
+}
+
+
+@contextmanager
+def start_ray(cpus: float | None = None) -> Iterator[dict[str, float]]:
+    """Ray's resources (`{"CPU": 2.0, ...}`), with Ray connected for the time of the `with` block.
+
+    Joins the cluster that RAY_ADDRESS names (Ray Jobs sets it for a submitted command), otherwise starts a
+    local one (token-protected, no dashboard) and shuts it down at the end. Nested use is a no-op.
+
+    cpus: what a local Ray believes it has; default: this process's cores, at least 2, because a worker
+    group and the tasks that feed it both need room. Raises ConnectionError when the named cluster cannot
+    be reached.
+    """
+    with environment(DRIVER_ENVIRONMENT):
+        import ray
+
+        if ray.is_initialized():
+            yield ray.cluster_resources()
+            return
+        address = os.environ.get("RAY_ADDRESS")
+        # Ray's word on how local clusters are protected (a token in ~/.ray) is no news at every start.
+        logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+        if address:
+            _join(address)
+        else:
+            _start_local(cpus)
+        try:
+            yield ray.cluster_resources()
+        finally:
+            ray.shutdown()
+
+
+def available_cpus() -> int:
+    """Cores that this process may use (a container's share, not the machine's)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def environment(defaults: dict[str, str]) -> Iterator[None]:
+    """Set the variables that are not set yet, and take them back at the end."""
+    added = {name: value for name, value in defaults.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _start_local(cpus: float | None) -> None:
+    import ray
+
+    # A local raylet hands its environment to its workers. A runtime_env would do the same at the price of
+    # a second set of worker processes.
+    with environment(WORKER_ENVIRONMENT):
+        ray.init(
+            address="local",
+            num_cpus=int(cpus or max(2, available_cpus())),
+            object_store_memory=_object_store_bytes(),
+            # Eleven processes, a gigabyte and 1-5 s of start-up on two cores. Without it Train's cleaner of
+            # placement groups notes once a second, in its own log file, that it cannot see the controller;
+            # it has nothing to clean here, for a local Ray ends with its driver.
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+
+
+def _join(address: str) -> None:
+    import ray
+
+    # Variables that the submitted job already carries are its own: Ray refuses to merge two values of one.
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("runtime_env", {})
+    worker_environment: dict[str, Any] = {**WORKER_ENVIRONMENT}
+    for name in job.get("env_vars", {}):
+        worker_environment.pop(name, None)
+    ray.init(
+        address=address,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        runtime_env={"env_vars": worker_environment},
+    )
+
+
+def _object_store_bytes() -> int:
+    """A small store: no full-size frame ever enters it, and blocks are a few MB."""
+    import psutil
+
+    share = OBJECT_STORE_SHARE_OF_MEMORY * psutil.virtual_memory().total
+    return int(min(OBJECT_STORE_GIGABYTES * GIGABYTE, share))

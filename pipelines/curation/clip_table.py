@@ -1,0 +1,80 @@
+"""The clip table: one row per clip, and one per source that gave none."""
+
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.layout import RunLayout
+
+SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),  # null for a source that gave no clip
+        ("source_id", pa.string()),
+        ("source_uri", pa.string()),
+        ("license", pa.string()),
+        ("split", pa.string()),
+        ("labels", pa.string()),  # JSON
+        ("caption", pa.string()),
+        ("appearance_caption", pa.string()),
+        ("motion_caption", pa.string()),
+        ("shot_start_seconds", pa.float64()),
+        ("shot_end_seconds", pa.float64()),
+        ("start_seconds", pa.float64()),
+        ("end_seconds", pa.float64()),
+        ("source_fps", pa.float64()),
+        ("width", pa.int32()),  # as displayed, after rotation
+        ("height", pa.int32()),
+        ("bucket", pa.string()),  # one per tier, separated by spaces
+        ("motion_score", pa.float64()),  # scores that were not computed are null
+        ("static_score", pa.float64()),
+        ("text_area", pa.float64()),
+        ("sharpness", pa.float64()),
+        ("luminance", pa.float64()),
+        ("phash", pa.string()),
+        ("duplicate_of", pa.string()),
+        ("verdict", pa.string()),
+        ("reason", pa.string()),
+        ("fingerprint", pa.string()),
+    ]
+)
+
+
+def clip_id(source_id: str, start_seconds: float, end_seconds: float) -> str:
+    """Hash of source id and span, to the millisecond: 20 hex digits."""
+    span = f"{source_id}\n{start_seconds:.3f}\n{end_seconds:.3f}"
+    return hashlib.sha256(span.encode()).hexdigest()[:20]
+
+
+def clips_path(layout: RunLayout, unit: int) -> Path:
+    return layout.clips / f"{unit:05d}.parquet"
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.rename(path)
+
+
+def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | None = "kept") -> pa.Table:
+    """The clip table sorted by clip id; `split` or `verdict` None: all of them.
+
+    Raises FileNotFoundError when the run directory has none.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    if not any(layout.clips.glob("*.parquet")):
+        raise FileNotFoundError(f"no clip table in {layout.clips}: run `dreamer curate` first")
+    conditions = [
+        pc.field(name) == value for name, value in (("split", split), ("verdict", verdict)) if value
+    ]
+    wanted = None
+    for condition in conditions:
+        wanted = condition if wanted is None else wanted & condition
+    paths = [str(path) for path in sorted(layout.clips.glob("*.parquet"))]
+    table = ds.dataset(paths, schema=SCHEMA, format="parquet").to_table(filter=wanted)
+    return table.sort_by([("clip_id", "ascending"), ("source_id", "ascending")])

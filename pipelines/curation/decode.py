@@ -1,0 +1,245 @@
+"""A decoder that may die: a persistent child process that is killed and replaced.
+
+Whatever a video file does to its decoder, it does it to the child: a crash, a hang or a memory leak costs
+one source and never the run.
+"""
+
+import atexit
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from importlib import import_module
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from pipelines.curation.verdicts import QUARANTINED, reason
+from pipelines.recipe import Bucket, DecodeSettings
+
+LOOK_EVERY_SECONDS = 0.1
+START_SECONDS = 120
+ORPHAN_SECONDS = 2
+SOURCES_PER_CHILD = 2_000  # a leak in a decoder library never gets old
+HEARD_CHARACTERS = 300
+PACKAGES_FOLDER = Path(__file__).resolve().parents[2]
+
+
+class DecoderError(Exception):
+    """A call that gave no result: `verdict` and `reason` as in the clip table."""
+
+    def __init__(self, verdict: str, why: str) -> None:
+        super().__init__(why)
+        self.verdict = verdict
+        self.reason = why
+
+
+class DecoderProcess:
+    """Runs functions of this package on video files, in a child process that outlives its sources."""
+
+    def __init__(self, settings: DecodeSettings | None = None) -> None:
+        self.settings = settings or DecodeSettings()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._said: Any = None
+        self._calls = 0
+        atexit.register(self.close)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(*arguments)` in the child; the function is found there by its module and name.
+
+        Raises DecoderError: `failed` with what the function raised (UnreadableVideoError), `quarantined`
+        when the child died, hung or grew. Any other exception is raised here as RuntimeError: it is a
+        fault of this program and not of the file.
+        """
+        connection = self._ready()
+        self._calls += 1
+        connection.send((function.__module__, function.__qualname__, arguments))
+        kind, value = self._answer(connection)
+        if kind == "result":
+            return value
+        if kind == "unreadable":
+            raise DecoderError("failed", self._with_what_was_said(value))
+        raise RuntimeError(f"{function.__qualname__} failed in the decoder process:\n{value}")
+
+    def clip(
+        self, uri: str, start_seconds: float, frames: int, fps: float, height: int, width: int
+    ) -> np.ndarray:
+        """(T, H, W, 3) uint8 RGB frames sampled by timestamp; see `pipelines.curation.video.read_clip`.
+
+        uri: a path of this machine or an address (pipelines.curation.sources.resolve_uri makes it from
+        the table's). Raises DecoderError.
+        """
+        from pipelines.curation.remote import local_file
+        from pipelines.curation.video import read_clip
+
+        bucket = Bucket(frames=frames, height=height, width=width)
+        with local_file(uri) as path:
+            clip: np.ndarray = self.call(read_clip, path, start_seconds, fps, (bucket,))[0]
+        return clip
+
+    def close(self) -> None:
+        """End the child; the next call starts another."""
+        if self._child is None:
+            return
+        self._child.kill()
+        self._child.wait()
+        assert self._connection is not None
+        self._connection.close()
+        self._said.close()
+        self._child = None
+        self._calls = 0
+
+    def __enter__(self) -> "DecoderProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ the child
+
+    def _ready(self) -> Connection:
+        if self._child is not None and (self._calls >= SOURCES_PER_CHILD or self._child.poll() is not None):
+            self.close()
+        if self._child is None:
+            self._start()
+        assert self._connection is not None
+        self._said.seek(0)
+        self._said.truncate()
+        return self._connection
+
+    def _start(self) -> None:
+        ours, theirs = Pipe()
+        self._said = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115 - lives as long as the child
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(PACKAGES_FOLDER), os.environ.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": "1",
+        }
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.curation.decode", str(theirs.fileno()), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=self._said,
+            env=environment,
+        )
+        theirs.close()
+        self._connection = ours
+        if not ours.poll(START_SECONDS):
+            self.close()
+            raise RuntimeError(f"the decoder process did not start within {START_SECONDS} s")
+        try:
+            ours.recv()
+        except EOFError:
+            said = self._heard()
+            self.close()
+            raise RuntimeError(f"the decoder process did not start: {said}") from None
+
+    def _answer(self, connection: Connection) -> tuple[str, Any]:
+        """The child's answer; beats in between say that it lives."""
+        heard_at = time.monotonic()
+        while True:
+            try:
+                if connection.poll(LOOK_EVERY_SECONDS):
+                    kind, value = connection.recv()
+                    if kind != "beat":
+                        return kind, value
+                    heard_at = time.monotonic()
+            except (EOFError, ConnectionResetError):
+                raise self._lost("decoder_crashed", self._death()) from None
+            if (grown := self._grown_gb()) is not None:
+                raise self._lost("decoder_memory", f"{grown:.1f} GB")
+            if time.monotonic() - heard_at > self.settings.timeout_seconds:
+                raise self._lost("decoder_timeout", f"{self.settings.timeout_seconds:g} s")
+
+    def _grown_gb(self) -> float | None:
+        assert self._child is not None
+        try:
+            gigabytes = psutil.Process(self._child.pid).memory_info().rss / 1e9
+        except psutil.NoSuchProcess:
+            return None
+        return gigabytes if gigabytes > self.settings.max_memory_gb else None
+
+    def _death(self) -> str:
+        assert self._child is not None
+        try:
+            status = self._child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "it closed its connection"
+        return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+    def _lost(self, code: str, detail: str) -> DecoderError:
+        self.close()
+        return DecoderError(QUARANTINED, reason(code, detail))
+
+    def _with_what_was_said(self, why: str) -> str:
+        said = self._heard()
+        return f"{why} ({said})" if said else why
+
+    def _heard(self) -> str:
+        """The first line that ffmpeg or the interpreter wrote to standard error, without its address."""
+        self._said.seek(0)
+        text = self._said.read(10_000).decode(errors="replace")
+        lines = [line.rpartition("] ")[2].strip() for line in text.splitlines() if line.strip()]
+        return next((line for line in lines if line), "")[:HEARD_CHARACTERS]
+
+
+# ---------------------------------------------------------------- what runs in the child
+
+_parent: Connection | None = None
+_beat_at = 0.0
+
+
+def beat() -> None:
+    """Tell the parent that work goes on; call it in every loop over frames."""
+    global _beat_at
+    now = time.monotonic()
+    if _parent is not None and now - _beat_at > 1:
+        _parent.send(("beat", None))
+        _beat_at = now
+
+
+def serve(connection: Connection, parent_id: int) -> None:
+    """Answer calls until the parent is gone."""
+    global _parent
+    import traceback
+
+    import cv2
+
+    from pipelines.curation.video import UnreadableVideoError
+
+    cv2.setNumThreads(1)
+    _parent = connection
+    threading.Thread(target=_end_with, args=(parent_id,), daemon=True).start()
+    connection.send(("ready", None))
+    while True:
+        try:
+            module, name, arguments = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        try:
+            answer = ("result", getattr(import_module(module), name)(*arguments))
+        except UnreadableVideoError as error:
+            answer = ("unreadable", str(error))
+        except Exception:  # goes to the parent whole and is raised there
+            answer = ("error", traceback.format_exc())
+        connection.send(answer)
+
+
+def _end_with(parent_id: int) -> None:
+    """End this process when its parent is gone, also out of a call that hangs."""
+    while os.getppid() == parent_id:
+        time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    # By its import name, so that `beat` of the functions called is this module's and not __main__'s.
+    import_module("pipelines.curation.decode").serve(Connection(int(sys.argv[1])), int(sys.argv[2]))

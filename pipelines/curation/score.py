@@ -1,0 +1,227 @@
+"""Pass 1: every source → shots → clips → scores."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.curation import clip_table
+from pipelines.curation.decode import DecoderError, DecoderProcess, beat
+from pipelines.curation.remote import local_file
+from pipelines.curation.scores import clip_scores
+from pipelines.curation.shots import LONGEST_LAG_FRAMES, CutDetector
+from pipelines.curation.sources import data_root, resolve_uri, unit_sources
+from pipelines.curation.verdicts import FAILED, FILTERED, QUARANTINED, reason
+from pipelines.curation.video import Video, clip_times, open_video
+from pipelines.fingerprint import fingerprint
+from pipelines.layout import RunLayout
+from pipelines.recipe import CurationSettings, Recipe, Settings, ShotSettings
+
+SCORING_VERSION = 1  # raise when the same settings give other rows
+
+# The clip table without what the query adds from the source table, captions and thresholds.
+ADDED_BY_QUERY = {"license", "split", "labels", "caption", "appearance_caption", "motion_caption"}
+ADDED_BY_QUERY |= {"bucket", "duplicate_of", "fingerprint"}
+SCHEMA = pa.schema([column for column in clip_table.SCHEMA if column.name not in ADDED_BY_QUERY])
+
+Row = dict[str, Any]
+
+
+class ScoringSettings(Settings):
+    """All that the rows of pass 1 depend on beside the files."""
+
+    fps: float
+    clip_frames: int
+    short_side_pixels: int
+    shots: ShotSettings
+    text: bool
+
+    @property
+    def clip_seconds(self) -> float:
+        return self.clip_frames / self.fps
+
+
+def scoring_settings(curation: CurationSettings) -> ScoringSettings:
+    return ScoringSettings(
+        fps=curation.fps,
+        clip_frames=round(curation.clip_seconds * curation.fps),
+        short_side_pixels=curation.decode.score_short_side_pixels,
+        shots=curation.shots,
+        text=curation.filters.max_text_area is not None,
+    )
+
+
+def scoring_fingerprint(curation: CurationSettings) -> str:
+    return fingerprint("scores", SCORING_VERSION, scoring_settings(curation))
+
+
+def scores_path(layout: RunLayout, unit: int, stamp: str) -> Path:
+    return layout.scores / f"{unit:05d}-{stamp[:8]}.parquet"
+
+
+# ---------------------------------------------------------------- a unit of work
+
+
+def score_unit(
+    unit: int, recipe: Recipe, layout: RunLayout, decoder: DecoderProcess, advance: Callable[[int], None]
+) -> dict[str, int]:
+    """Score the sources of a unit that have no row yet and write its score file.
+
+    Returns how many sources it has and how many were decoded. Sources that are gone from the table lose
+    their rows; those whose rows are there are not opened again.
+    """
+    stamp = scoring_fingerprint(recipe.curation)
+    path = scores_path(layout, unit, stamp)
+    sources = unit_sources(layout, unit)
+    known = _known_rows(path)
+    rows: list[Row] = []
+    decoded = 0
+    for source in sources:
+        if (source["source_id"], source["source_uri"]) in known:
+            rows += known[source["source_id"], source["source_uri"]]
+        else:
+            rows += score_source(source, recipe, decoder)
+            decoded += 1
+        advance(1)
+    if decoded or len(known) != len(sources) or not path.exists():
+        table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"fingerprint": stamp}))
+        clip_table.write_table(path, table)
+    return {"sources": len(sources), "decoded": decoded}
+
+
+def _known_rows(path: Path) -> dict[tuple[str, str], list[Row]]:
+    known: dict[tuple[str, str], list[Row]] = {}
+    if path.exists():
+        for row in pq.read_table(path).to_pylist():
+            known.setdefault((row["source_id"], row["source_uri"]), []).append(row)
+    return known
+
+
+def forget_failures(path: Path) -> None:
+    """Drop the rows of sources that failed or were quarantined, so that they are tried again."""
+    table = pq.read_table(path)
+    lost = {
+        row["source_id"]
+        for row in table.select(["source_id", "verdict"]).to_pylist()
+        if row["verdict"] in (FAILED, QUARANTINED)
+    }
+    if lost:
+        keep = pa.array([value not in lost for value in table["source_id"].to_pylist()])
+        clip_table.write_table(path, table.filter(keep))
+
+
+def score_source(source: Row, recipe: Recipe, decoder: DecoderProcess) -> list[Row]:
+    """Rows of one source: its clips, or one row that says why there is none. Never raises for bad data."""
+    identity = {"source_id": source["source_id"], "source_uri": source["source_uri"]}
+    uri, refused = resolve_uri(source["source_uri"], data_root(recipe.data))
+    if refused:
+        return [identity | {"verdict": FAILED, "reason": refused}]
+    try:
+        with local_file(uri) as path:
+            rows = decoder.call(score_video, path, scoring_settings(recipe.curation))
+    except DecoderError as error:
+        return [identity | {"verdict": error.verdict, "reason": error.reason}]
+    for row in rows:
+        row["clip_id"] = clip_table.clip_id(source["source_id"], row["start_seconds"], row["end_seconds"])
+    return [identity | row for row in rows]
+
+
+# ---------------------------------------------------------------- in the decoder process
+
+
+@dataclass
+class Shot:
+    """A shot that is still going on, and the frames that its clips will need."""
+
+    first: int
+    clips: list[np.ndarray]  # (T,) indices of the frames of each clip
+    frames: dict[int, np.ndarray] = field(default_factory=dict)
+    wanted: set[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wanted = {int(index) for clip in self.clips for index in clip}
+
+    def take(self, index: int, frame: np.ndarray) -> None:
+        if index in self.wanted:
+            self.frames[index] = frame
+
+
+def score_video(path: str, settings: ScoringSettings) -> list[Row]:
+    """Rows of one file: shots, clips, scores. One decode, a handful of small frames in memory.
+
+    Raises UnreadableVideoError.
+    """
+    video = open_video(path)
+    rows: list[Row] = []
+    for shot, end in _shots(video, settings):
+        rows += _shot_rows(video, shot, end, settings)
+    return rows
+
+
+def _shots(video: Video, settings: ScoringSettings) -> Iterator[tuple[Shot, int]]:
+    """(shot, index of the frame after its last) in order."""
+    count = len(video.starts_seconds)
+    scale = min(1.0, settings.short_side_pixels / min(video.width, video.height))
+    width, height = max(1, round(video.width * scale)), max(1, round(video.height * scale))
+    detector = CutDetector(settings.shots, video.fps)
+    recent: deque[tuple[int, np.ndarray]] = deque(maxlen=LONGEST_LAG_FRAMES)
+    shot = _begin(video, 0, settings)
+    for index, frame in video.frames(np.arange(count), width, height):
+        beat()
+        recent.append((index, frame))
+        shot.take(index, frame)
+        for cut in detector.feed(index, frame):
+            yield shot, cut
+            shot = _begin(video, cut, settings)
+            for earlier, image in recent:
+                shot.take(earlier, image)
+    for cut in detector.finish():
+        yield shot, cut
+        shot = _begin(video, cut, settings)
+        for earlier, image in recent:
+            shot.take(earlier, image)
+    yield shot, count
+
+
+def _begin(video: Video, first: int, settings: ScoringSettings) -> Shot:
+    start = float(video.starts_seconds[first])
+    clips = [
+        video.shown_at(clip_times(start + number * settings.clip_seconds, settings.clip_frames, settings.fps))
+        for number in range(settings.shots.clips_per_shot)
+    ]
+    return Shot(first, clips)
+
+
+def _shot_rows(video: Video, shot: Shot, end: int, settings: ScoringSettings) -> list[Row]:
+    shot_start = float(video.starts_seconds[shot.first])
+    shot_end = float(video.starts_seconds[end]) if end < len(video.starts_seconds) else video.end_seconds
+    common: Row = {
+        "shot_start_seconds": round(shot_start, 4),
+        "shot_end_seconds": round(shot_end, 4),
+        "source_fps": round(video.fps, 4),
+        "width": video.width,
+        "height": video.height,
+    }
+    half_frame = 0.5 / video.fps
+    rows = []
+    for number, indices in enumerate(shot.clips):
+        start = shot_start + number * settings.clip_seconds
+        if indices[-1] >= end or start + settings.clip_seconds > shot_end + half_frame:
+            break
+        frames = np.stack([shot.frames[int(index)] for index in indices])
+        span = {
+            "start_seconds": round(start, 4),
+            "end_seconds": round(start + settings.clip_seconds, 4),
+        }
+        rows.append(common | span | clip_scores(frames, settings.fps, text=settings.text))
+        beat()
+    if rows:
+        return rows
+    short = reason("too_short", f"{shot_end - shot_start:.2f} s of {settings.clip_seconds:.2f} s")
+    span = {"start_seconds": common["shot_start_seconds"], "end_seconds": common["shot_end_seconds"]}
+    return [common | span | {"verdict": FILTERED, "reason": short}]

@@ -1,0 +1,207 @@
+"""Shards: Parquet files of one bucket with latents, flow, image features and token ids.
+
+Arrays are raw little-endian bytes in uncompressed `large_binary` columns; shapes, dtypes and everything
+else that reads them back stands in the schema's metadata under `dreamer` as JSON.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pipelines.layout import RunLayout
+
+ARRAYS = {
+    "latents_mean": "float16",  # (C, T, h, w), scaled
+    "latents_std": "float16",  # (C, T, h, w), scaled
+    "flow": "float16",  # (2, T−1, h, w) as (dx, dy): right and down positive, latent pixels per frame
+    "flow_valid": "uint8",  # (T−1, h, w), 1 where forward and backward flow agree
+    "image_features": "float16",  # (N, D)
+    "text_ids": "int32",  # (N,)
+    "motion_ids": "int32",  # (N,), 0 is padding
+}
+SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        *((name, pa.large_binary()) for name in ARRAYS),
+        ("caption_hash", pa.string()),
+    ]
+)
+METADATA_KEY = b"dreamer"
+
+Row = dict[str, Any]
+
+
+# ---------------------------------------------------------------- reading
+
+
+def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
+    """Shards of a bucket that finished units of work entered in the manifest, in order of units.
+
+    Raises FileNotFoundError when one of them is gone; empty when the bucket has no clips.
+    """
+    paths = []
+    for entry in manifest_entries(layout):
+        paths += [layout.data / shard["file"] for shard in entry["shards"] if shard["bucket"] == bucket]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} shards of the manifest are gone, such as {missing[0]}")
+    return paths
+
+
+def manifest_entries(layout: RunLayout) -> Iterator[dict[str, Any]]:
+    """What each finished unit of work left, in order of units."""
+    for path in sorted(layout.manifest.glob("*.json")):
+        yield json.loads(path.read_text())
+
+
+def shard_metadata(path: Path) -> dict[str, Any]:
+    """Bucket, fps, fingerprint, hashes of the networks, and `arrays`: {column: {shape, dtype}}."""
+    metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
+    return metadata
+
+
+def decode_row(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a shard with its blobs as tensors, shaped as `metadata` says; other columns as they are.
+
+    `flow_valid` becomes bool. Columns that were not read are left out.
+    """
+    decoded = dict(row)
+    for name, array in metadata["arrays"].items():
+        if name not in row:
+            continue
+        values = torch.frombuffer(bytearray(row[name]), dtype=getattr(torch, array["dtype"]))
+        decoded[name] = values.reshape(array["shape"])
+    if "flow_valid" in decoded:
+        decoded["flow_valid"] = decoded["flow_valid"].bool()
+    return decoded
+
+
+# ---------------------------------------------------------------- writing
+
+
+def encode_row(clip_id: str, arrays: Mapping[str, np.ndarray], caption_hash: str) -> Row:
+    """A row to write; arrays are converted to the shard's dtypes."""
+    blobs = {name: np.ascontiguousarray(arrays[name], dtype).tobytes() for name, dtype in ARRAYS.items()}
+    return {"clip_id": clip_id, **blobs, "caption_hash": caption_hash}
+
+
+def array_shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: {"shape": list(arrays[name].shape), "dtype": dtype} for name, dtype in ARRAYS.items()}
+
+
+class ShardWriter:
+    """Writes the rows of one bucket and unit to shards of at most `shard_bytes`, under temporary names.
+
+    `finish` gives the files their names, all at once when all are whole.
+    """
+
+    def __init__(self, layout: RunLayout, bucket: str, stem: str, *, row_group_clips: int, shard_bytes: int):
+        self.layout = layout
+        self.bucket = bucket
+        self.stem = stem
+        self.row_group_clips = row_group_clips
+        self.shard_bytes = shard_bytes
+        self.metadata: dict[str, Any] | None = None
+        self._rows: list[Row] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._written_bytes = 0
+        self._part_rows = 0
+        self._parts: list[tuple[Path, int]] = []  # (final path, rows)
+
+    def add(self, row: Row, metadata: dict[str, Any]) -> None:
+        """Append a row; `metadata` is the same for every row of a bucket and unit."""
+        self.metadata = metadata
+        self._rows.append(row)
+        if len(self._rows) >= self.row_group_clips:
+            self._write_row_group()
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Rename the shards into place; returns their manifest entries."""
+        self._write_row_group()
+        self._close_part()
+        for path, _ in self._parts:
+            _temporary(path).rename(path)
+        return [self._entry(path, rows) for path, rows in self._parts]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        for path, _rows in self._parts:
+            _temporary(path).unlink(missing_ok=True)
+
+    def _write_row_group(self) -> None:
+        if not self._rows:
+            return
+        if self._writer is None:
+            self._open_part()
+        assert self._writer is not None
+        self._writer.write_table(pa.Table.from_pylist(self._rows, self._writer.schema))
+        self._written_bytes += sum(len(row[name]) for row in self._rows for name in ARRAYS)
+        self._part_rows += len(self._rows)
+        self._rows.clear()
+        if self._written_bytes >= self.shard_bytes:
+            self._close_part()
+
+    def _open_part(self) -> None:
+        path = self.layout.shards(self.bucket) / f"{self.stem}-{len(self._parts):03d}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(self.metadata, sort_keys=True)})
+        # Statistics and compression cost time on blobs and save nothing.
+        self._writer = pq.ParquetWriter(
+            _temporary(path), schema, compression="none", use_dictionary=False, write_statistics=["clip_id"]
+        )
+        self._parts.append((path, 0))
+
+    def _close_part(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._writer = None
+        self._parts[-1] = (self._parts[-1][0], self._part_rows)
+        self._written_bytes = self._part_rows = 0
+
+    def _entry(self, path: Path, rows: int) -> dict[str, Any]:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        file = path.relative_to(self.layout.data).as_posix()
+        size = path.stat().st_size
+        return {"bucket": self.bucket, "file": file, "rows": rows, "bytes": size, "sha256": digest}
+
+
+class ShardRows:
+    """Rows of a bucket and unit as they stand in older shards, taken in ascending order of clip ids."""
+
+    def __init__(self, layout: RunLayout, bucket: str, stem: str, stamp: str) -> None:
+        paths = sorted(layout.shards(bucket).glob(f"{stem}-*.parquet"))
+        # The name holds a part of the fingerprint only.
+        self._files = [path for path in paths if shard_metadata(path)["fingerprint"] == stamp]
+        self._rows = self._read()
+        self._next: Row | None = next(self._rows, None)
+        self.metadata = shard_metadata(self._files[0]) if self._files else None
+
+    def take(self, clip_id: str) -> Row | None:
+        """The row of a clip, if it is there; earlier rows are passed over."""
+        while self._next is not None and self._next["clip_id"] < clip_id:
+            self._next = next(self._rows, None)
+        found = self._next is not None and self._next["clip_id"] == clip_id
+        return self._next if found else None
+
+    def _read(self) -> Iterator[Row]:
+        for path in self._files:
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                yield from file.read_row_group(group).to_pylist()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")

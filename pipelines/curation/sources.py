@@ -1,0 +1,271 @@
+"""Source tables: where the videos are and what their captions say.
+
+Every table is read as a stream of rows and divided into units of work by hash of the source id, so that
+neither the order of rows nor the number of workers decides what is processed together.
+"""
+
+import csv
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.curation.verdicts import CurationError, reason
+from pipelines.layout import RunLayout
+from pipelines.recipe import DataSettings, RecipeError
+
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("source_id", "source_uri", "license", "split", "labels", "caption")]
+)
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m4v")
+UCF101_NAME = re.compile(r"v_(?P<name>[A-Za-z]+)_g\d+_c\d+$")
+REMOTE_SCHEMES = ("http", "https", "s3", "gs")
+WRITE_ROWS = 4096
+CSV_FIELD_CHARACTERS = 10_000_000
+
+Row = dict[str, Any]
+
+
+def read_sources(data: DataSettings) -> Iterator[Row]:
+    """Rows of the source table in its own order: `SCHEMA`'s columns.
+
+    Raises RecipeError when the table or one of its columns is missing, CurationError that names the row
+    when a source has no id or no file.
+    """
+    faults = table_faults(data)
+    if faults:
+        raise RecipeError("\n".join(faults))
+    path = Path(data.table)
+    rows = _folder_rows(path) if path.is_dir() else _table_rows(path, data)
+    yield from islice(rows, data.limit)
+
+
+def table_faults(data: DataSettings) -> list[str]:
+    """What is wrong with the recipe's table, each with its mend; empty when it can be read."""
+    path = Path(data.table)
+    if path.is_dir():
+        return [] if next(_videos_in(path), None) else [f"data.table: no video files in the folder {path}"]
+    if not path.is_file():
+        return [f"data.table: no table or folder {path}; give one with data.table=PATH"]
+    try:
+        present = _column_names(path)
+    except (ValueError, pa.ArrowInvalid) as error:
+        return [f"data.table: {path} cannot be read: {error}"]
+    columns = data.columns
+    wanted = {
+        "source_id": columns.source_id,
+        "uri": columns.uri,
+        "caption": columns.caption,
+        "split": columns.split,
+        "license": columns.license,
+        **{f"labels.{index}": name for index, name in enumerate(columns.labels)},
+    }
+    return [
+        f"data.columns.{key}: the table {path} has no column {name!r}; it has {', '.join(present)}"
+        for key, name in wanted.items()
+        if name is not None and name not in present
+    ]
+
+
+def data_root(data: DataSettings) -> Path:
+    """Folder that relative paths of the table resolve against."""
+    if data.root is not None:
+        return Path(data.root)
+    table = Path(data.table)
+    return table if table.is_dir() else table.parent
+
+
+def resolve_uri(uri: str, root: Path) -> tuple[str, str | None]:
+    """(path or remote address, None), or (uri, reason) when the relative path leaves `root`."""
+    parts = urlsplit(uri)
+    if parts.scheme in REMOTE_SCHEMES:
+        return uri, None
+    path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(uri)
+    if path.is_absolute():
+        return str(_as_stored(path)), None
+    if ".." in path.parts:
+        return uri, reason("outside_root", f"{uri} is not inside {root.name or root}")
+    return str(_as_stored(root / path)), None
+
+
+def _as_stored(path: Path) -> Path:
+    """The spelling on disk: tables are NFC here, file names may be NFD."""
+    if path.exists():
+        return path
+    decomposed = Path(unicodedata.normalize("NFD", str(path)))
+    return decomposed if decomposed.exists() else path
+
+
+def unit_of(source_id: str, units: int) -> int:
+    """Unit of work of a source; a function of its id alone."""
+    return int.from_bytes(hashlib.sha256(source_id.encode()).digest()[:8], "big") % units
+
+
+# ---------------------------------------------------------------- division into units
+
+
+def divide_sources(data: DataSettings, layout: RunLayout, units: int) -> int:
+    """Write data/sources/UNIT.parquet for every unit; returns the number of sources.
+
+    The table is streamed: memory does not grow with it. Raises CurationError when it is empty.
+    """
+    folder = layout.data / "sources"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = [folder / f"{unit:05d}.parquet.tmp" for unit in range(units)]
+    writers = [pq.ParquetWriter(path, SCHEMA) for path in temporary]
+    buffers: list[list[Row]] = [[] for _ in range(units)]
+    buffer_rows = max(1, min(WRITE_ROWS, 1_000_000 // units))
+    total = 0
+    try:
+        for row in read_sources(data):
+            unit = unit_of(row["source_id"], units)
+            buffers[unit].append(row)
+            total += 1
+            if len(buffers[unit]) >= buffer_rows:
+                writers[unit].write_table(pa.Table.from_pylist(buffers[unit], SCHEMA))
+                buffers[unit].clear()
+        for writer, rows in zip(writers, buffers, strict=True):
+            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+    finally:
+        for writer in writers:
+            writer.close()
+    if not total:
+        raise CurationError(f"{data.table} has no rows")
+    for unit, path in enumerate(temporary):
+        path.rename(unit_path(layout, unit))
+        _refuse_repeated_ids(layout, unit, data)
+    return total
+
+
+def unit_path(layout: RunLayout, unit: int) -> Path:
+    return layout.data / "sources" / f"{unit:05d}.parquet"
+
+
+def unit_sources(layout: RunLayout, unit: int) -> list[Row]:
+    """Sources of a unit, sorted by id."""
+    return sorted(pq.read_table(unit_path(layout, unit)).to_pylist(), key=lambda row: row["source_id"])
+
+
+def _refuse_repeated_ids(layout: RunLayout, unit: int, data: DataSettings) -> None:
+    ids = pq.read_table(unit_path(layout, unit), columns=["source_id"])["source_id"]
+    counts = ids.value_counts()
+    repeated = [str(entry["values"]) for entry in counts if entry["counts"].as_py() > 1]
+    if repeated:
+        raise CurationError(
+            f"{data.table}: {data.columns.source_id} must be unique, but {repeated[0]!r} stands in several "
+            f"rows ({len(repeated)} such ids in unit {unit})"
+        )
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _column_names(path: Path) -> list[str]:
+    match path.suffix.lower():
+        case ".parquet":
+            return list(pq.read_schema(path).names)
+        case ".csv" | ".tsv":
+            with path.open(newline="", encoding="utf-8-sig") as stream:
+                return next(csv.reader(stream, delimiter=_delimiter(path)), [])
+        case ".jsonl" | ".ndjson":
+            with path.open(encoding="utf-8") as stream:
+                return list(json.loads(next(stream, "{}")))
+        case suffix:
+            raise ValueError(f"{suffix!r} is none of .csv, .tsv, .jsonl, .parquet")
+
+
+def _table_rows(path: Path, data: DataSettings) -> Iterator[Row]:
+    for number, row in enumerate(_raw_rows(path), start=1):
+        yield _source(row, data, f"{path}, row {number}")
+
+
+def _raw_rows(path: Path) -> Iterator[Row]:
+    """Rows as dictionaries, streamed."""
+    match path.suffix.lower():
+        case ".parquet":
+            for batch in pq.ParquetFile(path).iter_batches():
+                yield from batch.to_pylist()
+        case ".csv" | ".tsv":
+            csv.field_size_limit(CSV_FIELD_CHARACTERS)
+            with path.open(newline="", encoding="utf-8-sig") as stream:
+                yield from csv.DictReader(stream, delimiter=_delimiter(path))
+        case _:
+            with path.open(encoding="utf-8") as stream:
+                yield from (json.loads(line) for line in stream if line.strip())
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def _source(row: Row, data: DataSettings, where: str) -> Row:
+    columns = data.columns
+    labels = {name: _json_or_text(row.get(name)) for name in columns.labels}
+    source = {
+        "source_id": _text(row.get(columns.source_id)),
+        "source_uri": _text(row.get(columns.uri)),
+        "license": _text(row.get(columns.license)) if columns.license else None,
+        "split": (_text(row.get(columns.split)) if columns.split else None) or "train",
+        "labels": json.dumps(labels, sort_keys=True, ensure_ascii=False) if labels else None,
+        "caption": _text(row.get(columns.caption)) or "",
+    }
+    for key, column in (("source_id", columns.source_id), ("source_uri", columns.uri)):
+        if not source[key]:
+            raise CurationError(f"{where}: column {column!r} is empty; every source needs an id and a file")
+    return source
+
+
+def _text(value: Any) -> str | None:
+    """Trimmed NFC text; a number of a Parquet column as its digits."""
+    return None if value is None else unicodedata.normalize("NFC", str(value)).strip()
+
+
+def _json_or_text(value: Any) -> Any:
+    """A label column may hold JSON (a list of sprites) or plain words (a class)."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+# ---------------------------------------------------------------- folders
+
+
+def _videos_in(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def _folder_rows(folder: Path) -> Iterator[Row]:
+    """A folder of videos: UCF101's class is the caption, otherwise a .txt file beside the video."""
+    for path in _videos_in(folder):
+        relative = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
+        ucf101 = UCF101_NAME.match(path.stem)
+        sidecar = path.with_suffix(".txt")
+        if ucf101:
+            caption, labels = _words(ucf101["name"]), json.dumps({"class": ucf101["name"]})
+        else:
+            caption = sidecar.read_text(encoding="utf-8").strip() if sidecar.is_file() else ""
+            labels = None
+        yield {
+            "source_id": relative,
+            "source_uri": relative,
+            "license": None,
+            "split": "train",
+            "labels": labels,
+            "caption": unicodedata.normalize("NFC", caption),
+        }
+
+
+def _words(class_name: str) -> str:
+    """`ApplyEyeMakeup` → `apply eye makeup`; `YoYo` and `TaiChi` by the same rule."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", class_name).lower()

@@ -1,0 +1,54 @@
+"""Verdicts and the codes of their reasons.
+
+A reason is one code of `REASONS`, with a detail after a colon: `incomplete: 144 of 300 frames`.
+"""
+
+KEPT = "kept"
+FILTERED = "filtered"
+FAILED = "failed"
+QUARANTINED = "quarantined"
+VERDICTS = (KEPT, FILTERED, FAILED, QUARANTINED)
+
+REASONS = {
+    # failed: the source cannot be read
+    "not_found": "no such file or address",
+    "outside_root": "the relative path leaves data.root",
+    "download_failed": "the server refused, or did not answer after several tries",
+    "empty_file": "a file of zero bytes",
+    "not_a_video": "no container format that the decoder knows",
+    "no_video_stream": "a media file without pictures, such as audio only",
+    "incomplete": "the file ends before its index or header says so",
+    "undecodable": "the decoder gave up on a frame",
+    "changed": "the clip could be scored, but no longer be read for precompute",
+    # quarantined: the source killed or hung the decoder
+    "decoder_timeout": "the decoder said nothing for decode.timeout_seconds",
+    "decoder_crashed": "the decoder process died",
+    "decoder_memory": "the decoder process grew over decode.max_memory_gb",
+    # filtered: readable, but not wanted
+    "no_caption": "the table has no words for it",
+    "too_short": "the shot is shorter than a clip",
+    "too_small": "every bucket would enlarge it by more than precompute.max_upscale",
+    "static": "share of unchanged frame pairs above max_static",
+    "low_motion": "motion below min_motion",
+    "high_motion": "motion above max_motion",
+    "text_overlay": "share of the frame under text above max_text_area",
+    "blurred": "sharpness below min_sharpness",
+    "too_dark": "luminance below min_luminance",
+    "too_bright": "luminance above max_luminance",
+    "duplicate": "nearly the picture of another source's clip",
+}
+
+
+class CurationError(RuntimeError):
+    """A curation that cannot go on; the message says why and what to do."""
+
+
+def reason(code: str, detail: str = "") -> str:
+    """`code: detail`, with a code of the documented list."""
+    if code not in REASONS:
+        raise KeyError(f"{code!r} is not a documented reason")
+    return f"{code}: {detail}" if detail else code
+
+
+def code_of(reason_text: str) -> str:
+    return reason_text.partition(":")[0]

@@ -1,0 +1,278 @@
+"""Reading one video file with decord: frames by timestamp, as displayed.
+
+Runs in the decoder's child process (pipelines.curation.decode), where a crash or a hang costs one source.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipelines.curation.verdicts import reason
+from pipelines.recipe import Bucket
+
+# decord asks ffmpeg this often for a frame that does not come; its default of 10,240 is minutes of silence.
+os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1024")
+
+FLOW_SHORT_SIDE_PIXELS = 128
+FORMATS_WITHOUT_SEEK = ("mpegts",)
+TIMESTAMP_ROUNDING_SECONDS = 0.002
+MISSING_SHARE = 0.02
+MISSING_SECONDS = 0.5
+
+
+class UnreadableVideoError(Exception):
+    """A source that cannot be read; its text is a reason, `code: detail`."""
+
+
+@dataclass
+class Video:
+    """An open video file; frames are addressed by index, index by timestamp."""
+
+    path: str
+    width: int  # as displayed
+    height: int
+    starts_seconds: np.ndarray  # (N,) time of each frame, the first is 0
+    end_seconds: float
+    _keys: np.ndarray = field(repr=False)  # (K,) indices of the key frames
+    _copy: Any = field(default=None, repr=False)  # keeps the repacked file of a transport stream alive
+
+    @property
+    def fps(self) -> float:
+        return len(self.starts_seconds) / self.end_seconds
+
+    def shown_at(self, times_seconds: np.ndarray) -> np.ndarray:
+        """(M,) indices of the frames on display at the given times.
+
+        Timestamps are rounded, to the millisecond in Matroska: a frame that begins so soon counts.
+        """
+        soon = times_seconds + TIMESTAMP_ROUNDING_SECONDS
+        return np.maximum(np.searchsorted(self.starts_seconds, soon, side="right") - 1, 0)
+
+    def frames(self, indices: np.ndarray, width: int, height: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(index, (height, width, 3) uint8 RGB) for ascending indices, each once.
+
+        Every frame from the key frame on is taken in turn: decord's own random access returns a wrong
+        frame near the end of files with reordered frames.
+        """
+        import decord
+
+        wanted = np.unique(indices)
+        key = int(self._keys[self._keys <= wanted[0]].max(initial=0))
+        reader = decord.VideoReader(self.path, num_threads=1, width=width, height=height)
+        if key:
+            reader.seek(key)
+        wanted_set = set(wanted.tolist())
+        for index in range(key, int(wanted[-1]) + 1):
+            try:
+                frame = reader.next()
+            except Exception as error:  # decord has no exception class of its own for this
+                raise UnreadableVideoError(_stopped(error, index, len(self.starts_seconds))) from error
+            if index in wanted_set:
+                yield index, frame.asnumpy()
+
+
+def open_video(path: str) -> Video:
+    """Open a file and check that it is whole.
+
+    Raises UnreadableVideoError with the reason.
+    """
+    import decord
+
+    declared, container = _probe(path)
+    copy = _repacked(path) if container in FORMATS_WITHOUT_SEEK else None
+    path = copy.name if copy else path
+    try:
+        reader = decord.VideoReader(path, num_threads=1)
+        count = len(reader)
+        spans = reader.get_frame_timestamp(np.arange(count)).astype(np.float64)  # (N, 2)
+        height, width = reader.next().shape[:2]
+        keys = np.asarray(reader.get_key_indices())
+    except Exception as error:  # decord raises RuntimeError, DECORDError and IndexError
+        raise UnreadableVideoError(_refused(error)) from error
+    end_seconds = float(spans[-1, 1])
+    if not count or end_seconds <= 0:
+        raise UnreadableVideoError(reason("undecodable", "no frame has a duration"))
+    if declared and end_seconds < declared - max(MISSING_SECONDS, MISSING_SHARE * declared):
+        detail = f"frames end at {end_seconds:.2f} s of {declared:.2f} s"
+        raise UnreadableVideoError(reason("incomplete", detail))
+    return Video(path, int(width), int(height), spans[:, 0], end_seconds, keys, copy)
+
+
+def _repacked(path: str) -> Any:
+    """The video packets of a file, unchanged, in a Matroska file that can be rewound.
+
+    decord rewinds after its first look at a file, and in a transport stream, which has no index, it lands
+    on a later key frame: the first shot would be missing and the last frame repeated.
+    """
+    import av
+
+    copy = tempfile.NamedTemporaryFile(suffix=".mkv")  # noqa: SIM115 - lives as long as the Video
+    try:
+        with av.open(path) as source, av.open(copy.name, "w", format="matroska") as target:
+            stream = source.streams.video[0]
+            packed = target.add_stream_from_template(stream)
+            for packet in source.demux(stream):
+                if packet.dts is not None:
+                    packet.stream = packed
+                    target.mux(packet)
+    except av.error.FFmpegError as error:
+        raise UnreadableVideoError(reason("undecodable", str(error.strerror))) from error
+    return copy
+
+
+def _probe(path: str) -> tuple[float | None, str]:
+    """(seconds that the file's header claims for its video stream, if it does; name of the container).
+
+    Raises UnreadableVideoError for what is no video file at all.
+    """
+    import av
+
+    if not os.path.isfile(path):
+        raise UnreadableVideoError(reason("not_found", f"no file {os.path.basename(path)}"))
+    if not os.path.getsize(path):
+        raise UnreadableVideoError(reason("empty_file"))
+    try:
+        with av.open(path) as container:
+            if not container.streams.video:
+                kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no"
+                raise UnreadableVideoError(reason("no_video_stream", f"{kinds} streams only"))
+            return _declared_seconds(container), container.format.name
+    except av.error.FFmpegError as error:
+        code = "incomplete" if _is_headless_mp4(path) else "not_a_video"
+        detail = "the index (moov) is missing" if code == "incomplete" else str(error.strerror)
+        raise UnreadableVideoError(reason(code, detail)) from error
+
+
+def _declared_seconds(container: Any) -> float | None:
+    stream = container.streams.video[0]
+    claims = []
+    if stream.duration:
+        claims.append(float(stream.duration * stream.time_base))
+    if "DURATION" in stream.metadata:  # Matroska and WebM: 00:00:10.000000000
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        claims.append(3600 * int(hours) + 60 * int(minutes) + float(seconds))
+    if stream.frames and stream.average_rate:  # AVI counts its time slots, filled or not
+        claims.append(stream.frames / float(stream.average_rate))
+    return max(claims, default=None)
+
+
+def _is_headless_mp4(path: str) -> bool:
+    """An MP4 family file whose index, usually its last box, never came."""
+    with open(path, "rb") as stream:
+        return stream.read(12)[4:8] == b"ftyp"
+
+
+def _refused(error: Exception) -> str:
+    text = _plain(error)
+    return reason("incomplete" if "av_read_frame" in text else "undecodable", text)
+
+
+def _stopped(error: Exception, index: int, count: int) -> str:
+    return reason("incomplete", f"{index} of {count} frames: {_plain(error)}")
+
+
+def _plain(error: Exception) -> str:
+    """decord's message without its time stamp, source line and stack."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return line.rpartition("] ")[2].rpartition("cc:")[2].partition(": ")[2] or line
+
+
+# ---------------------------------------------------------------- clips
+
+
+def clip_times(start_seconds: float, frames: int, fps: float) -> np.ndarray:
+    """(frames,) times at which a clip is sampled."""
+    return start_seconds + np.arange(frames) / fps
+
+
+def read_clip(path: str, start_seconds: float, fps: float, buckets: tuple[Bucket, ...]) -> list[np.ndarray]:
+    """A clip at the size of each bucket: [(T, H, W, 3) uint8 RGB], decoded once.
+
+    The frame is scaled to cover the bucket and its middle is cut out.
+    """
+    stack = _read_stack(path, start_seconds, fps, buckets)
+    return [_fitted(stack, bucket) for bucket in buckets]
+
+
+def read_clip_and_flow(
+    path: str,
+    start_seconds: float,
+    fps: float,
+    buckets: tuple[Bucket, ...],
+    latent_sizes: tuple[tuple[int, int], ...],
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """`read_clip` with optical flow at the latent size (height, width) of each bucket.
+
+    [(frames (T, H, W, 3) uint8, flow (2, T−1, h, w) float32, valid (T−1, h, w) bool)]. Flow is estimated
+    on the frames as decoded, once for all buckets of one aspect ratio.
+    """
+    from pipelines.curation.flow import latent_flow, pixel_flow
+
+    stack = _read_stack(path, start_seconds, fps, buckets)
+    flows: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+    result = []
+    for bucket, (height, width) in zip(buckets, latent_sizes, strict=True):
+        part = middle(stack.shape[2], stack.shape[1], bucket.height, bucket.width)
+        key = (bucket.frames, *part)
+        if key not in flows:
+            left, top, part_width, part_height = part
+            flows[key] = pixel_flow(stack[: bucket.frames, top : top + part_height, left : left + part_width])
+        result.append((_fitted(stack, bucket), *latent_flow(*flows[key], height, width)))
+    return result
+
+
+def _read_stack(path: str, start_seconds: float, fps: float, buckets: tuple[Bucket, ...]) -> np.ndarray:
+    """(T, h, w, 3) uint8 RGB, large enough for every bucket."""
+    video = open_video(path)
+    indices = video.shown_at(clip_times(start_seconds, max(b.frames for b in buckets), fps))
+    width, height = decode_size(video.width, video.height, buckets)
+    read = dict(video.frames(indices, width, height))
+    return np.stack([read[index] for index in indices])
+
+
+def _fitted(stack: np.ndarray, bucket: Bucket) -> np.ndarray:
+    return crop_to(stack[: bucket.frames], bucket.height, bucket.width)
+
+
+def decode_size(width: int, height: int, buckets: tuple[Bucket, ...]) -> tuple[int, int]:
+    """(width, height) that covers every bucket and is large enough to see motion, but no larger."""
+    scale = max(cover_scale(width, height, bucket) for bucket in buckets)
+    scale = max(scale, min(1.0, FLOW_SHORT_SIDE_PIXELS / min(width, height)))
+    # Between the two the picture would be resampled twice for nothing.
+    if 1 < 1 / scale < 1.2:
+        scale = 1.0
+    return round(width * scale), round(height * scale)
+
+
+def cover_scale(width: int, height: int, bucket: Bucket) -> float:
+    """Scale at which a frame just covers a bucket; above 1 it is enlarged."""
+    return max(bucket.width / width, bucket.height / height)
+
+
+def crop_to(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(T, h, w, 3) → (T, height, width, 3): scaled to cover, middle cut out."""
+    left, top, crop_width, crop_height = middle(frames.shape[2], frames.shape[1], height, width)
+    return resize(frames[:, top : top + crop_height, left : left + crop_width], height, width)
+
+
+def middle(frame_width: int, frame_height: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """(left, top, width, height) of the largest middle part with the aspect ratio height:width."""
+    scale = max(width / frame_width, height / frame_height)
+    crop_width = min(frame_width, round(width / scale))
+    crop_height = min(frame_height, round(height / scale))
+    return (frame_width - crop_width) // 2, (frame_height - crop_height) // 2, crop_width, crop_height
+
+
+def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(T, h, w, 3) uint8 → (T, height, width, 3), by area when smaller."""
+    import cv2
+
+    if frames.shape[1:3] == (height, width):
+        return np.ascontiguousarray(frames)
+    smaller = height <= frames.shape[1] and width <= frames.shape[2]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(frame, (width, height), interpolation=method) for frame in frames])

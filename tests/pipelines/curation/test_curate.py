@@ -1,0 +1,298 @@
+"""The whole of curation on a small table with good and bad rows."""
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from modeling.latents import decode_latents
+from pipelines.cluster import start_ray
+from pipelines.curation.clip_table import SCHEMA, read_clips
+from pipelines.curation.decode import DecoderProcess
+from pipelines.curation.precompute import Networks
+from pipelines.curation.run import check_books, curate, summarise
+from pipelines.curation.shards import decode_row, list_shards, manifest_entries, shard_metadata
+from pipelines.curation.verdicts import CurationError
+from pipelines.layout import RunLayout
+from pipelines.recipe import Recipe, RecipeError
+
+GOOD = 6
+CAPTIONS = ("A red square slides to the right over grass", "Blue square, camera pans left")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    """One local Ray for all tests here."""
+    with start_ray():
+        yield
+
+
+@pytest.fixture(scope="module")
+def table(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_video: Callable[..., Path],
+    make_scene: Callable[..., np.ndarray],
+) -> Path:
+    """Six good videos, a still one, a copy, and bad rows of several kinds."""
+    folder = tmp_path_factory.mktemp("table")
+    for number in range(GOOD):
+        make_video(folder / f"good {number} ü.mp4", make_scene(number, 20))
+    make_video(folder / "still.mp4", make_scene(50, 20, pixels_per_frame=0))
+    make_video(folder / "copy.mp4", make_scene(0, 20, height=96, width=128), crf="30")
+    make_video(folder / "short.mp4", make_scene(60, 6))
+    (folder / "text.mp4").write_text("no video")
+    (folder / "empty.mp4").write_bytes(b"")
+    whole = make_video(folder / "whole.mp4", make_scene(70, 40), movflags="faststart")
+    (folder / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    names = [f"good {number} ü.mp4" for number in range(GOOD)]
+    names += [
+        "still.mp4",
+        "copy.mp4",
+        "short.mp4",
+        "text.mp4",
+        "empty.mp4",
+        "half.mp4",
+        "gone.mp4",
+        "../up.mp4",
+    ]
+    rows = [
+        {
+            "videoid": f"v{number}",
+            "contentUrl": name,
+            "name": CAPTIONS[number % 2],
+            "part": "held_out" if number == 5 else "train",
+        }
+        for number, name in enumerate(names)
+    ]
+    return write_rows(folder / "table.csv", rows)
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recipe_for(tiny_models: dict[str, str], table: Path) -> Callable[..., Recipe]:
+    def make(run_directory: Path, *, table: Path = table, filters: dict[str, Any] | None = None) -> Recipe:
+        return Recipe.model_validate(
+            {
+                "name": "test",
+                "run_directory": str(run_directory),
+                "data": {"table": str(table), "columns": {"split": "part"}},
+                "curation": {
+                    "units": 3,
+                    "tiers": {"low": ["8x32x32"], "high": ["8x48x64", "8x64x48"]},
+                    "filters": {"max_static": 0.8, "max_phash_distance": 6, **(filters or {})},
+                    "precompute": {"batch_clips": 2, "row_group_clips": 2},
+                },
+                "models": tiny_models,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def first_run(
+    tmp_path_factory: pytest.TempPathFactory, recipe_for: Callable[..., Recipe]
+) -> tuple[Recipe, dict[str, Any]]:
+    recipe = recipe_for(tmp_path_factory.mktemp("runs") / "first")
+    return recipe, curate(recipe)
+
+
+def layout_of(recipe: Recipe) -> RunLayout:
+    return RunLayout(Path(recipe.run_directory))
+
+
+def hashes(recipe: Recipe) -> dict[str, str]:
+    folder = layout_of(recipe).data
+    files = [
+        path for name in ("shards", "clips", "manifest", "scores") for path in (folder / name).rglob("*.*")
+    ]
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
+
+
+def test_every_source_ends_in_the_books(first_run: tuple[Recipe, dict[str, Any]]) -> None:
+    recipe, summary = first_run
+    assert summary["sources"] == 14
+    assert (summary["kept"], summary["filtered"], summary["failed"], summary["quarantined"]) == (6, 3, 5, 0)
+    assert summary["reasons"] == {
+        "not_found": 1,
+        "outside_root": 1,
+        "empty_file": 1,
+        "not_a_video": 1,
+        "incomplete": 1,
+        "too_short": 1,
+        "static": 1,
+        "duplicate": 1,
+    }
+    assert summary["buckets"] == {"8x32x32": 6, "8x48x64": 6}
+    table = read_clips(layout_of(recipe), verdict=None)
+    assert table.schema.names == SCHEMA.names
+    assert set(table["source_id"].to_pylist()) == {f"v{number}" for number in range(14)}
+    json.dumps(summary)
+
+
+def test_the_clip_table_says_what_was_found(first_run: tuple[Recipe, dict[str, Any]]) -> None:
+    rows = {row["source_id"]: row for row in read_clips(layout_of(first_run[0]), verdict=None).to_pylist()}
+    kept = rows["v2"]
+    assert kept["caption"] == CAPTIONS[0]
+    assert kept["appearance_caption"] == "A red square over grass"
+    assert kept["motion_caption"] == "square slides to the right"
+    assert (kept["start_seconds"], kept["end_seconds"], kept["shot_end_seconds"]) == (0, 1, 1.25)
+    assert (kept["width"], kept["height"], kept["source_fps"]) == (128, 96, 16)
+    assert kept["bucket"] == "8x32x32 8x48x64"
+    assert kept["text_area"] is None
+    assert rows["v6"]["reason"] == "static: 1 > 0.8"
+    assert rows["v12"]["clip_id"] is None
+    twins = {source: rows[source] for source in ("v0", "v7")}
+    (copy,) = [row for row in twins.values() if row["verdict"] == "filtered"]
+    (original,) = [row for row in twins.values() if row["verdict"] == "kept"]
+    assert copy["duplicate_of"] == original["clip_id"]
+    assert original["clip_id"] < copy["clip_id"]
+
+
+def test_shards_hold_what_the_contract_says(first_run: tuple[Recipe, dict[str, Any]]) -> None:
+    layout = layout_of(first_run[0])
+    shapes = {
+        "latents_mean": (4, 8, 12, 16),
+        "latents_std": (4, 8, 12, 16),
+        "flow": (2, 7, 12, 16),
+        "flow_valid": (7, 12, 16),
+        "image_features": (16, 16),
+        "text_ids": (16,),
+        "motion_ids": (64,),
+    }
+    found = []
+    for path in list_shards(layout, "8x48x64"):
+        metadata = shard_metadata(path)
+        assert metadata["bucket"] == "8x48x64"
+        for row in pq.read_table(path).to_pylist():
+            decoded = decode_row(row, metadata)
+            assert {name: tuple(decoded[name].shape) for name in shapes} == shapes
+            assert decoded["flow_valid"].dtype == torch.bool
+            found.append(decoded["clip_id"])
+    kept = read_clips(layout, split="train")
+    assert sorted(found) == kept["clip_id"].to_pylist()
+    assert sum(entry["rows"] for entry in manifest_entries(layout)) == 2 * len(found)
+
+
+def test_latents_and_flow_are_those_of_the_clip(
+    first_run: tuple[Recipe, dict[str, Any]], table: Path
+) -> None:
+    recipe, _ = first_run
+    networks = Networks(recipe)
+    path = list_shards(layout_of(recipe), "8x48x64")[0]
+    row = decode_row(pq.read_table(path).to_pylist()[0], shard_metadata(path))
+    (clip,) = [c for c in read_clips(layout_of(recipe)).to_pylist() if c["clip_id"] == row["clip_id"]]
+    with DecoderProcess() as decoder:
+        frames = decoder.clip(str(table.parent / clip["source_uri"]), clip["start_seconds"], 8, 8, 48, 64)
+    (expected,) = networks.encode(frames[None])
+    assert np.abs(expected["latents_mean"].astype(float) - row["latents_mean"].numpy()).max() < 0.02
+    pixels = decode_latents(networks.vae, row["latents_mean"].transpose(0, 1).float())
+    assert pixels.shape == (8, 3, 48, 64)
+    moving = row["flow"][0][row["flow_valid"]]
+    # 2 pixels a frame at 16 fps are 4 at 8 fps, one latent pixel of 8 source pixels is half that.
+    assert moving.float().quantile(0.99) == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_second_run_does_nothing(first_run: tuple[Recipe, dict[str, Any]]) -> None:
+    recipe, summary = first_run
+    before = hashes(recipe)
+    again = curate(recipe)
+    assert (again["decoded_sources"], again["computed_clips"]) == (0, 0)
+    assert {key: again[key] for key in ("kept", "reasons", "buckets")} == {
+        key: summary[key] for key in ("kept", "reasons", "buckets")
+    }
+    assert hashes(recipe) == before
+
+
+def test_another_order_of_rows_gives_the_same_bytes(
+    first_run: tuple[Recipe, dict[str, Any]], table: Path, tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    with table.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    turned = write_rows(table.with_name("turned.csv"), rows[::-1])
+    other = recipe_for(tmp_path / "elsewhere" / "run", table=turned)
+    curate(other)
+    assert hashes(other) == hashes(first_run[0])
+
+
+def test_a_threshold_decides_anew_and_decodes_nothing(
+    first_run: tuple[Recipe, dict[str, Any]], tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    shutil.copytree(first_run[0].run_directory, tmp_path / "run")
+    strict = recipe_for(tmp_path / "run")
+    loose = curate(recipe_for(tmp_path / "run", filters={"max_static": None}))
+    assert (loose["clips"], loose["decoded_sources"], loose["computed_clips"]) == (7, 0, 1)
+    again = curate(strict)
+    assert (again["clips"], again["decoded_sources"], again["computed_clips"]) == (6, 0, 0)
+    assert hashes(strict) == hashes(first_run[0])
+
+
+def test_a_clip_does_not_depend_on_its_neighbours(first_run: tuple[Recipe, dict[str, Any]]) -> None:
+    networks = Networks(first_run[0])
+    clips = np.random.default_rng(0).integers(0, 255, (2, 8, 32, 32, 3), np.uint8)
+    together = list(networks.encode(clips))
+    (alone,) = networks.encode(clips[1:])
+    for name, values in alone.items():
+        assert np.array_equal(values, together[1][name])
+
+
+def test_new_rows_retries_and_lost_shards_cost_only_themselves(
+    tmp_path: Path,
+    recipe_for: Callable[..., Recipe],
+    make_video: Callable[..., Path],
+    make_scene: Callable[..., np.ndarray],
+) -> None:
+    rows = [{"videoid": name, "contentUrl": f"{name}.mp4", "name": "x", "part": "train"} for name in "abc"]
+    for seed, name in enumerate("ac"):
+        make_video(tmp_path / f"{name}.mp4", make_scene(seed, 20))
+    table = write_rows(tmp_path / "t.csv", rows[:2])
+    recipe = recipe_for(tmp_path / "run", table=table)
+    assert curate(recipe)["failed"] == 1
+    make_video(tmp_path / "b.mp4", make_scene(2, 20))
+    write_rows(table, rows)
+    summary = curate(recipe, retry_failed=True)
+    assert (summary["failed"], summary["kept"], summary["decoded_sources"]) == (0, 3, 2)
+    assert summary["computed_clips"] == 2
+    before = hashes(recipe)
+    lost = list_shards(layout_of(recipe), "8x32x32")[0]
+    lost.unlink()
+    with pytest.raises(FileNotFoundError, match=lost.name):
+        list_shards(layout_of(recipe), "8x32x32")
+    assert curate(recipe)["decoded_sources"] == 0
+    assert hashes(recipe) == before
+
+
+def test_nothing_kept_stops_before_precompute(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+    recipe = recipe_for(tmp_path / "run", filters={"min_motion": 1e6})
+    with pytest.raises(CurationError, match=r"no clip is kept of 14 sources: .*low_motion .*Loosen"):
+        curate(recipe)
+    assert not layout_of(recipe).manifest.exists()
+
+
+def test_a_missing_table_stops_at_once(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+    with pytest.raises(RecipeError, match=r"no table or folder .*absent\.csv"):
+        curate(recipe_for(tmp_path / "run", table=tmp_path / "absent.csv"))
+
+
+def test_books_that_do_not_balance_name_what_is_missing() -> None:
+    unit = {"sources": 2, "books": {"kept": 1}, "missing": ["v9"], "unknown": [], "clips": 1}
+    counts = [unit | {"reasons": {}, "buckets": {}}]
+    with pytest.raises(CurationError, match=r"2 sources, but 1 verdicts; without a verdict: v9"):
+        check_books(summarise(counts), counts)

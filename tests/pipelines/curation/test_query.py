@@ -1,0 +1,82 @@
+"""The query: filters, buckets, near-duplicates."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.curation import clip_table
+from pipelines.curation.clip_table import clip_id, clips_path, write_table
+from pipelines.curation.query import (
+    best_buckets,
+    duplicate_pairs,
+    filter_reason,
+    source_verdict,
+    stand_ins,
+)
+from pipelines.layout import RunLayout
+from pipelines.recipe import CurationSettings, FilterSettings
+
+SCORES = {"motion_score": 3.0, "static_score": 0.1, "text_area": 0.0, "sharpness": 200.0, "luminance": 120.0}
+
+
+def test_each_filter_names_score_and_threshold() -> None:
+    cases: list[tuple[dict[str, Any], dict[str, float], str]] = [
+        ({"max_static": 0.8}, {"static_score": 0.9}, "static: 0.9 > 0.8"),
+        ({"max_text_area": 0.03}, {"text_area": 0.2}, "text_overlay: 0.2 > 0.03"),
+        ({"min_motion": 1}, {"motion_score": 0.5}, "low_motion: 0.5 < 1"),
+        ({"max_motion": 50}, {"motion_score": 70.0}, "high_motion: 70 > 50"),
+        ({"min_sharpness": 10}, {"sharpness": 4.0}, "blurred: 4 < 10"),
+        ({"min_luminance": 10}, {"luminance": 4.0}, "too_dark: 4 < 10"),
+        ({"max_luminance": 250}, {"luminance": 254.0}, "too_bright: 254 > 250"),
+    ]
+    for filters, score, expected in cases:
+        assert filter_reason(SCORES | score, FilterSettings.model_validate(filters)) == expected
+        assert filter_reason(SCORES, FilterSettings.model_validate(filters)) is None
+        assert filter_reason(SCORES | score, FilterSettings()) is None
+
+
+def test_one_bucket_of_each_tier_by_aspect_ratio_and_without_enlarging() -> None:
+    curation = CurationSettings.model_validate(
+        {"tiers": {"low": ["8x32x32"], "high": ["8x320x512", "8x512x320", "8x160x256"]}}
+    )
+    assert list(map(str, best_buckets(1920, 1080, curation))) == ["8x32x32", "8x320x512"]
+    assert list(map(str, best_buckets(1080, 1920, curation))) == ["8x32x32", "8x512x320"]
+    assert list(map(str, best_buckets(256, 160, curation))) == ["8x32x32", "8x160x256"]
+    assert list(map(str, best_buckets(64, 48, curation))) == ["8x32x32"]
+    assert best_buckets(16, 16, curation) == []
+
+
+def test_a_source_counts_once_by_its_best_clip() -> None:
+    assert source_verdict({"filtered", "kept"}) == "kept"
+    assert source_verdict({"filtered", "failed"}) == "failed"
+    assert source_verdict({"filtered"}) == "filtered"
+
+
+def kept(source: str, phash: int, start: float = 0) -> dict[str, Any]:
+    return {
+        "clip_id": clip_id(source, start, start + 1),
+        "source_id": source,
+        "phash": f"{phash:016x}",
+        "verdict": "kept",
+    }
+
+
+def test_near_duplicates_are_found_across_units_and_bands(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    picture = 0x9A5C_3377_0F0F_1E2D
+    near = picture ^ 0b1001 ^ (1 << 40) ^ (1 << 63)  # 4 bits, spread
+    far = picture ^ 0b1111_1111
+    units = [
+        [kept("a", picture), kept("b", near), kept("d", 0x1234_5678_9ABC_DEF0)],
+        [kept("c", far), kept("a2", picture), kept("d", 0x1234_5678_9ABC_DEF0, start=5)],
+    ]
+    for unit, rows in enumerate(units):
+        write_table(clips_path(layout, unit), pa.Table.from_pylist(rows, clip_table.SCHEMA))
+    pairs = [pair for band in range(5) for pair in duplicate_pairs(band, 4, 2, layout)]
+    group = sorted(clip_id(source, 0, 1) for source in ("a", "b", "a2"))
+    assert stand_ins(pairs) == {group[1]: group[0], group[2]: group[0]}
+
+
+def test_chains_of_pairs_are_one_group() -> None:
+    assert stand_ins([("c", "b"), ("b", "a"), ("x", "y")]) == {"b": "a", "c": "a", "y": "x"}

@@ -1,0 +1,77 @@
+"""Files behind an address: fetched whole, tried again, and refused by name."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipelines.curation import remote
+from pipelines.curation.decode import DecoderError
+from pipelines.curation.remote import local_file
+
+CONTENT = b"film" * 1000
+
+
+class Server(BaseHTTPRequestHandler):
+    """`/good.mp4` is there, `/shaky.mp4` at the second try, `/denied.mp4` never."""
+
+    refused: list[str] = []  # noqa: RUF012 - shared by all requests
+
+    def do_GET(self) -> None:
+        if self.path == "/denied.mp4":
+            self.send_error(403)
+        elif self.path == "/broken.mp4" or (self.path == "/shaky.mp4" and not self.refused):
+            self.refused.append(self.path)
+            self.send_error(503)
+        elif self.path in ("/good.mp4", "/shaky.mp4"):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT)
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(remote, "BACK_OFF_SECONDS", 0.01)
+    Server.refused.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+def test_a_path_is_itself() -> None:
+    with local_file("/some/where.mp4") as path:
+        assert path == "/some/where.mp4"
+
+
+@pytest.mark.parametrize("name", ["good.mp4", "shaky.mp4"])
+def test_a_file_is_there_for_as_long_as_it_is_read(server: str, name: str) -> None:
+    with local_file(f"{server}/{name}") as path:
+        assert Path(path).read_bytes() == CONTENT
+        assert path.endswith(".mp4")
+    assert not Path(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("absent.mp4", "not_found: "),
+        ("denied.mp4", "download_failed: HTTP 403"),
+        ("broken.mp4", "download_failed: HTTP 503 after 3 tries"),
+    ],
+)
+def test_refusals_say_why(server: str, name: str, why: str) -> None:
+    with pytest.raises(DecoderError) as caught, local_file(f"{server}/{name}"):
+        pass
+    assert caught.value.verdict == "failed"
+    assert caught.value.reason.startswith(why)

@@ -1,0 +1,155 @@
+"""Sources: every kind of table, its mapping, its faults, and the division into units."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.curation.sources import (
+    divide_sources,
+    read_sources,
+    resolve_uri,
+    table_faults,
+    unit_of,
+    unit_sources,
+)
+from pipelines.curation.verdicts import CurationError
+from pipelines.layout import RunLayout
+from pipelines.recipe import DataSettings, RecipeError
+
+ROWS = [
+    {"videoid": "7", "contentUrl": "a.mp4", "name": "A dog runs", "class": '["x", 1]'},
+    {"videoid": "8", "contentUrl": "b.mp4", "name": "Cafe\u0301 at night", "class": "plain"},
+]
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def settings(table: Path, **columns: Any) -> DataSettings:
+    return DataSettings.model_validate({"table": str(table), "columns": columns})
+
+
+def test_csv_jsonl_and_parquet_give_the_same_sources(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ROWS)
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "t.parquet")
+    read = [
+        list(read_sources(settings(tmp_path / f"t.{kind}", labels=["class"])))
+        for kind in ("csv", "jsonl", "parquet")
+    ]
+    assert read[0] == read[1] == read[2]
+    assert [row["source_id"] for row in read[0]] == ["7", "8"]
+    assert json.loads(read[0][0]["labels"]) == {"class": ["x", 1]}
+    assert json.loads(read[0][1]["labels"]) == {"class": "plain"}
+    assert read[0][1]["caption"] == "Caf\u00e9 at night"  # NFC
+    assert {row["split"] for row in read[0]} == {"train"}
+
+
+def test_columns_are_mapped(tmp_path: Path) -> None:
+    rows = [{"id": 1, "content_loc": "x.mp4", "title": "Rain", "part": "validation", "terms": "CC0"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pexels.parquet")
+    data = settings(
+        tmp_path / "pexels.parquet",
+        source_id="id",
+        uri="content_loc",
+        caption="title",
+        split="part",
+        license="terms",
+    )
+    (row,) = read_sources(data)
+    assert row == {
+        "source_id": "1",
+        "source_uri": "x.mp4",
+        "caption": "Rain",
+        "split": "validation",
+        "license": "CC0",
+        "labels": None,
+    }
+
+
+def test_folder_with_sidecar_captions(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "Ü.mp4").write_bytes(b"")
+    (tmp_path / "sub" / "Ü.txt").write_text("Waves crash\n", encoding="utf-8")
+    (tmp_path / "b.avi").write_bytes(b"")
+    rows = list(read_sources(settings(tmp_path)))
+    assert [(row["source_id"], row["caption"]) for row in rows] == [
+        ("b.avi", ""),
+        ("sub/Ü.mp4", "Waves crash"),
+    ]
+
+
+def test_ucf101_folder_gives_class_and_caption(tmp_path: Path) -> None:
+    (tmp_path / "v_ApplyEyeMakeup_g01_c02.avi").write_bytes(b"")
+    (row,) = read_sources(settings(tmp_path))
+    assert row["caption"] == "apply eye makeup"
+    assert json.loads(row["labels"]) == {"class": "ApplyEyeMakeup"}
+
+
+def test_faults_name_the_table_and_every_missing_column(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ROWS)
+    faults = table_faults(settings(tmp_path / "t.csv", caption="title", uri="url"))
+    assert len(faults) == 2
+    assert "no column 'url'" in faults[0]
+    assert "it has videoid, contentUrl, name, class" in faults[0]
+    with pytest.raises(RecipeError, match="no table or folder"):
+        list(read_sources(settings(tmp_path / "absent.csv")))
+
+
+def test_row_without_id_is_named(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", [*ROWS, ROWS[0] | {"videoid": " "}])
+    with pytest.raises(CurationError, match="row 3: column 'videoid' is empty"):
+        list(read_sources(settings(tmp_path / "t.csv")))
+
+
+def test_paths_resolve_against_the_root_and_cannot_leave_it(tmp_path: Path) -> None:
+    assert resolve_uri("a/b.mp4", tmp_path) == (str(tmp_path / "a/b.mp4"), None)
+    assert resolve_uri("https://host/a%20b.mp4", tmp_path) == ("https://host/a%20b.mp4", None)
+    assert resolve_uri(f"file://{tmp_path}/a%20b.mp4", tmp_path) == (str(tmp_path / "a b.mp4"), None)
+    _, refused = resolve_uri("a/../../secret.mp4", tmp_path)
+    assert refused is not None
+    assert refused.startswith("outside_root")
+
+
+def test_file_names_on_disk_may_be_decomposed(tmp_path: Path) -> None:
+    (tmp_path / "cafe\u0301.mp4").write_bytes(b"")
+    path, _ = resolve_uri("caf\u00e9.mp4", tmp_path)
+    assert Path(path).exists()
+
+
+def test_units_depend_on_the_id_alone(tmp_path: Path) -> None:
+    rows = [{"videoid": str(i), "contentUrl": f"{i}.mp4", "name": "x", "class": ""} for i in range(50)]
+    layouts = []
+    for name, order in (("one", rows), ("two", rows[::-1])):
+        layout = RunLayout(tmp_path / name)
+        table = write_csv(tmp_path / f"{name}.csv", order)
+        assert divide_sources(settings(table), layout, 4) == 50
+        layouts.append([unit_sources(layout, unit) for unit in range(4)])
+    assert layouts[0] == layouts[1]
+    assert all(unit_of(row["source_id"], 4) == unit for unit in range(4) for row in layouts[0][unit])
+    assert unit_of("7", 8) == 6  # golden: another value would reshuffle every run directory
+
+
+def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", ROWS)
+    data = DataSettings(table=str(table), limit=1)
+    assert [row["source_id"] for row in read_sources(data)] == ["7"]
+
+
+def test_repeated_ids_and_empty_tables_stop_the_run(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "t.csv", [ROWS[0], ROWS[0]])
+    with pytest.raises(CurationError, match="videoid must be unique, but '7'"):
+        divide_sources(settings(table), RunLayout(tmp_path / "run"), 2)
+    table.write_text("videoid,contentUrl,name\n")
+    with pytest.raises(CurationError, match="has no rows"):
+        divide_sources(settings(table), RunLayout(tmp_path / "run"), 2)

@@ -1,0 +1,235 @@
+"""Whole checkpoints of a stage: weights, optimizer, EMA, position, and what they were made with.
+
+    checkpoints/step-00000120/state.json             position, recipe, world, sizes of the other files
+                             /rank-00000.safetensors  what worker 0 owns: KIND/NAME, flattened pieces
+                             /frozen.safetensors      what is not trained (one file for all, hard-linked)
+
+A checkpoint is written under a hidden name and renamed when every worker's file is on the disk: one that
+has its name is whole. Pieces know where they start, so any number of workers at any ZeRO level can read
+them; at the same number they are copied bit for bit.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipelines.training.ema import Ema
+from pipelines.training.partition import MOMENTS, Fragment, Partition
+
+KINDS = ("weights", "ema", *MOMENTS)
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that this run cannot go on from."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a stage is, and everything that decides whether another run may go on from here."""
+
+    step: int
+    samples: int
+    identity: dict[str, Any]  # settings that decide the losses; must be equal to resume
+    world: dict[str, Any]  # workers, threads, ...: may differ, within float tolerance
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first. One whose files were cut short afterwards is not among them."""
+    return [path for path in sorted(folder.glob("step-*")) if _is_whole(path)]
+
+
+def _is_whole(path: Path) -> bool:
+    state = path / "state.json"
+    if not state.is_file():
+        return False
+    sizes = json.loads(state.read_text())["bytes"]
+    return all((path / name).is_file() and (path / name).stat().st_size == n for name, n in sizes.items())
+
+
+def read_position(path: Path) -> Position:
+    state = json.loads((path / "state.json").read_text())
+    return Position(state["step"], state["samples"], state["identity"], state["world"])
+
+
+def check_identity(path: Path, identity: dict[str, Any]) -> None:
+    """Raise CheckpointError, with every differing setting, if `path` is of another recipe."""
+    theirs = read_position(path).identity
+    if found := list(differences(theirs, identity)):
+        raise CheckpointError(
+            f"{path} was made with other settings (checkpoint → recipe):\n"
+            + "\n".join(f"  {line}" for line in found)
+            + f"\nSet them back, choose another run_directory, or delete {path.parent.parent}."
+        )
+
+
+def differences(theirs: Any, ours: Any, where: str = "") -> Iterator[str]:
+    """Lines such as `train.precision: fp32 → bf16` for what differs between two trees of settings."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted(theirs.keys() | ours.keys()):
+            yield from differences(theirs.get(key), ours.get(key), f"{where}.{key}" if where else key)
+    elif theirs != ours:
+        yield f"{where}: {theirs} → {ours}"
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_frozen(folder: Path, state: dict[str, Tensor]) -> None:
+    """Keep what a stage does not train, once: checkpoints link to it. One worker calls this."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writing = folder / ".writing-frozen"
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, writing)
+    _sync(writing)
+    writing.rename(folder / ".frozen.safetensors")
+
+
+def save_checkpoint(
+    folder: Path,
+    position: Position,
+    partition: Partition,
+    ema: Ema,
+    *,
+    rank: int,
+    barrier: Callable[[], None],
+    keep: int,
+) -> None:
+    """Write `folder/step-N` together with all other workers; prune to the newest `keep`.
+
+    barrier: waits for every worker. Every worker must call this at the same step.
+    """
+    writing = folder / f".writing-{position.step:08d}"
+    if rank == 0:
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir(parents=True)
+    barrier()
+    if partition.stage > 0 or rank == 0:  # under ZeRO 0 all workers hold the same
+        _write_pieces(writing / f"rank-{rank:05d}.safetensors", partition, ema)
+    barrier()
+    if rank == 0:
+        _link(folder / ".frozen.safetensors", writing / "frozen.safetensors")
+        sizes = {file.name: file.stat().st_size for file in sorted(writing.iterdir())}
+        state = {"format": FORMAT, **vars(position), "bytes": sizes}
+        (writing / "state.json").write_text(json.dumps(state, indent=1))
+        _sync(writing / "state.json")
+        target = folder / f"step-{position.step:08d}"
+        shutil.rmtree(target, ignore_errors=True)  # one that was found not to be whole
+        writing.rename(target)
+        _sync(folder)
+        prune(folder, keep)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` whole checkpoints, and what unfinished writing left behind."""
+    whole = whole_checkpoints(folder)
+    kept = set(whole[-keep:])
+    for path in [*folder.glob("step-*"), *folder.glob(".writing-[0-9]*")]:
+        if path not in kept:
+            shutil.rmtree(path)
+
+
+def _write_pieces(file: Path, partition: Partition, ema: Ema) -> None:
+    pieces: dict[str, Tensor] = {}
+    for kind, flats in _kinds(partition, ema).items():
+        for fragment in partition.fragments:
+            pieces[f"{kind}/{fragment.name}"] = fragment.of(flats).detach().cpu().contiguous()
+    layout = {
+        f.name: {"start": f.start, "elements": f.elements, "shape": f.shape} for f in partition.fragments
+    }
+    save_file(pieces, file, metadata={"layout": json.dumps(layout)})
+    _sync(file)
+
+
+def _kinds(partition: Partition, ema: Ema) -> dict[str, list[Tensor]]:
+    moments = {kind: partition.moments(kind) for kind in MOMENTS}
+    return {"weights": partition.masters, "ema": ema.averages, **moments}
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # file systems without hard links
+        shutil.copyfile(source, target)
+
+
+def _sync(path: Path) -> None:
+    """To the disk, not only to the page cache: a rename must not outlive what it names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# ---------------------------------------------------------------- reading
+
+
+class CheckpointReader:
+    """Pieces of a checkpoint, by any cut."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.position = read_position(path)
+        self.ranks = [safe_open(file, "pt") for file in sorted(path.glob("rank-*.safetensors"))]
+        self.layouts = [json.loads(file.metadata()["layout"]) for file in self.ranks]
+        self.shapes = {name: tuple(at["shape"]) for layout in self.layouts for name, at in layout.items()}
+
+    def piece(self, kind: str, name: str, start: int, elements: int) -> Tensor:
+        """Elements [start, start + elements) of a flattened parameter (or its moment or average)."""
+        found = []
+        for file, layout in zip(self.ranks, self.layouts, strict=True):
+            at = layout.get(name)
+            if at is None:
+                continue
+            first = max(start, at["start"])
+            last = min(start + elements, at["start"] + at["elements"])
+            if first < last:
+                part = file.get_slice(f"{kind}/{name}")[first - at["start"] : last - at["start"]]
+                found.append((first, part))
+        whole = (
+            torch.cat([part for _, part in sorted(found, key=lambda pair: pair[0])])
+            if found
+            else torch.empty(0)
+        )
+        if whole.numel() != elements:
+            raise CheckpointError(
+                f"{self.path} holds {whole.numel()} of {elements} elements of {kind}/{name}"
+            )
+        return whole
+
+    def full(self, kind: str) -> dict[str, Tensor]:
+        """All parameters in fp32: trained ones of `kind` ("weights" or "ema"), frozen ones as they are."""
+        state = {}
+        with safe_open(self.path / "frozen.safetensors", "pt") as frozen:
+            state = {name: frozen.get_tensor(name) for name in frozen.keys()}  # noqa: SIM118
+        for name, shape in self.shapes.items():
+            elements = torch.Size(shape).numel()
+            state[name] = self.piece(kind, name, 0, elements).reshape(shape)
+        return state
+
+
+@torch.no_grad()
+def restore(reader: CheckpointReader, partition: Partition, ema: Ema) -> None:
+    """Put weights, optimizer and EMA of this worker where the checkpoint has them.
+
+    The module itself must have been built from `reader.full("weights")`: only fp32 copies are set here.
+    """
+    moments = {kind: [torch.zeros_like(m) for m in partition.masters] for kind in MOMENTS}
+    targets = {"weights": partition.masters, "ema": ema.averages, **moments}
+    for kind, flats in targets.items():
+        for fragment in partition.fragments:
+            fragment.of(flats).copy_(_piece_of(reader, kind, fragment))
+    partition.set_moments(reader.position.step, moments)
+
+
+def _piece_of(reader: CheckpointReader, kind: str, fragment: Fragment) -> Tensor:
+    return reader.piece(kind, fragment.name, fragment.start, fragment.elements)

@@ -1,0 +1,98 @@
+"""DeepSpeed as a recipe sets it up: ZeRO 0-3, fp32 or bf16, AdamW without compiled ops."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipelines.recipe import StageSettings, TrainSettings
+
+# DeepSpeed reserves whole buckets; one larger than the model only costs memory.
+LARGEST_BUCKET_ELEMENTS = 200_000_000
+
+
+def import_deepspeed() -> Any:
+    """DeepSpeed, without what it imports on the side.
+
+    Its autotuner imports MLflow wherever that is installed, which doubles the seconds that every worker
+    needs to start; nothing here uses the autotuner, so MLflow is hidden while DeepSpeed loads.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saves the probing of every known accelerator
+    hidden = "mlflow" not in sys.modules
+    if hidden:
+        sys.modules["mlflow"] = None  # type: ignore[assignment]
+    try:
+        deepspeed = importlib.import_module("deepspeed")
+    finally:
+        if hidden:
+            del sys.modules["mlflow"]
+    # Its exchange over shared memory would be compiled at the first start, a minute with g++; gloo serves.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def start_engine(model: nn.Module, stage: StageSettings, settings: TrainSettings, workers: int) -> Any:
+    """A DeepSpeedEngine over `model`; only parameters with requires_grad are in its optimizer.
+
+    The process group must exist. Raises ValueError for combinations that DeepSpeed does not train right.
+    """
+    if settings.precision == "bf16" and settings.zero_stage == 0:
+        raise ValueError("train.precision=bf16 needs train.zero_stage >= 1: stage 0 keeps no fp32 weights")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained,
+        lr=stage.learning_rate,
+        betas=(0.9, 0.999),
+        weight_decay=settings.weight_decay,
+        # PyTorch's own fused kernels need no compiler, unlike DeepSpeed's.
+        fused=torch.cuda.is_available(),
+        foreach=False if torch.cuda.is_available() else None,
+    )
+    engine, *_ = import_deepspeed().initialize(
+        model=model,
+        model_parameters=trained,
+        optimizer=optimizer,
+        config=deepspeed_config(settings, workers, sum(p.numel() for p in trained)),
+    )
+    return engine
+
+
+def deepspeed_config(settings: TrainSettings, workers: int, trained_elements: int) -> dict[str, Any]:
+    bucket = max(1, min(trained_elements, LARGEST_BUCKET_ELEMENTS))
+    return {
+        "train_batch_size": settings.global_batch_clips,
+        "train_micro_batch_size_per_gpu": settings.global_batch_clips // workers,
+        "gradient_clipping": settings.max_grad_norm,
+        "bf16": {"enabled": settings.precision == "bf16"},
+        "zero_optimization": {
+            "stage": settings.zero_stage,
+            "overlap_comm": False,  # overlapping needs streams; without them it only copies
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+        },
+        "steps_per_print": 2**31,
+    }
+
+
+def learning_rate(stage: StageSettings, step: int) -> float:
+    """Rate of step `step` (from 1): linear warm-up, then constant (not given in the paper)."""
+    return stage.learning_rate * min(1.0, step / max(1, stage.warmup_steps))
+
+
+def set_learning_rate(engine: Any, rate: float) -> None:
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def take_step(engine: Any) -> float:
+    """Clip, update, clear the gradients. Returns the gradient's norm before clipping."""
+    norm = None
+    if engine.zero_optimization_stage() == 0:  # DeepSpeed keeps no norm here
+        gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+    engine.step()
+    return float(engine.get_global_grad_norm()) if norm is None else norm

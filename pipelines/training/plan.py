@@ -1,0 +1,119 @@
+"""What is to be trained: each stage with its data, its folder and what it starts from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.fingerprint import fingerprint
+from pipelines.layout import RunLayout
+from pipelines.models import weights_sha256
+from pipelines.recipe import Recipe, StageSettings, TrainSettings
+from pipelines.training.checkpoint import CheckpointError, check_identity, differences, whole_checkpoints
+from pipelines.training.index import ClipIndex, check_shards
+from pipelines.training.stream import stream_fingerprint
+
+# Settings of `train` that decide the losses; the others (workers, threads, ...) decide how fast.
+DECISIVE = (
+    "global_batch_clips",
+    "precision",
+    "weight_decay",
+    "max_grad_norm",
+    "ema_half_life_samples",
+    "drop_probability",
+    "image_noise",
+)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    stage: StageSettings
+    settings: TrainSettings
+    folder: Path
+    steps: int
+    seed: int  # of the stream and of everything random about its samples
+    identity: dict[str, Any]  # what decides the losses; equal, or a checkpoint is refused
+    has_motion_scores: bool
+    previous_name: str | None
+    previous_model: Path | None  # result of the stage before; None: the image UNet
+    clips: dict[str, int]  # of each bucket
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def finished(self) -> bool:
+        marker = self.model / "training.json"
+        return marker.is_file() and json.loads(marker.read_text())["step"] == self.steps
+
+
+def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[StagePlan]:
+    """All stages in order. `limit_steps`: a first look, in folders of its own (`train/first-N-steps/`).
+
+    Raises ShardError (shards that do not fit the recipe) and CheckpointError (results of another recipe).
+    """
+    settings = recipe.train
+    if settings is None:
+        raise ValueError(f"recipe {recipe.name!r} has no section `train`")
+    layout = RunLayout(Path(recipe.run_directory))
+    indices = {tier: ClipIndex.read(recipe, tier) for tier in dict.fromkeys(s.tier for s in settings.stages)}
+    for index in indices.values():
+        check_shards(recipe, index)
+    models = {
+        "text_to_image": weights_sha256(recipe.models.text_to_image),
+        "motion_encoder": weights_sha256(recipe.models.motion_encoder),
+    }
+    decisive = {name: value for name, value in settings.model_dump(mode="json").items() if name in DECISIVE}
+    plans: list[StagePlan] = []
+    for stage in settings.stages:
+        before = plans[-1] if plans else None
+        index = indices[stage.tier]
+        clips = index.clips("train")
+        steps = stage.steps if limit_steps is None else min(limit_steps, stage.steps)
+        identity = {
+            "seed": recipe.seed,
+            "stage": stage.model_dump(mode="json", exclude={"steps"}),
+            "train": decisive,
+            "model": recipe.model.model_dump(mode="json"),
+            "models": models,
+            "fps": recipe.curation.fps,
+            "data": stream_fingerprint(clips),
+            "starts_from": "image UNet"
+            if before is None
+            else f"stage {before.stage.name} at step {before.steps}, {fingerprint(before.identity)[:12]}",
+        }
+        name = stage.name if limit_steps is None else f"first-{limit_steps}-steps/{stage.name}"
+        plan = StagePlan(
+            stage=stage,
+            settings=settings,
+            folder=layout.stage(name),
+            steps=steps,
+            seed=int(fingerprint(recipe.seed, stage.name)[:15], 16),
+            identity=json.loads(json.dumps(identity)),
+            has_motion_scores=index.motion_scores is not None,
+            previous_name=None if before is None else before.stage.name,
+            previous_model=None if before is None else before.model,
+            clips={bucket.bucket: len(bucket) for bucket in clips},
+        )
+        _check_results(plan)
+        plans.append(plan)
+    return plans
+
+
+def _check_results(plan: StagePlan) -> None:
+    """Refuse what another recipe left in the stage's folder."""
+    marker = plan.model / "training.json"
+    if marker.is_file():
+        made = json.loads(marker.read_text())
+        lines = list(differences(made["identity"], plan.identity))
+        if made["step"] > plan.steps:
+            lines.append(f"stage.steps: {made['step']} → {plan.steps}")
+        if lines:
+            raise CheckpointError(
+                f"{plan.model} was trained with other settings (there → recipe):\n"
+                + "\n".join(f"  {line}" for line in lines)
+                + f"\nSet them back, choose another run_directory, or delete {plan.folder} to train it anew."
+            )
+    for checkpoint in whole_checkpoints(plan.folder / "checkpoints"):
+        check_identity(checkpoint, plan.identity)

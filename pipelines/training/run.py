@@ -1,0 +1,138 @@
+"""`dreamer train`: all stages of a recipe in one worker group, resumable."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from pipelines.cluster import environment, start_ray
+from pipelines.recipe import Recipe
+from pipelines.training.log import read_log
+from pipelines.training.plan import StagePlan, plan_stages
+from pipelines.training.watch import watching
+from pipelines.training.worker import STOPPED, run_worker
+
+DRIVER_ENVIRONMENT = {
+    # Ray notices the end of the workers, or their death, at this poll.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # Ray moves workers into a folder of its own, where relative paths of a recipe lead nowhere.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Each of these is a process of its own with seconds of CPU to start; the checkpoints are what survives.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+
+
+class TrainingError(RuntimeError):
+    """Training ended without a result; the message says why and what to do."""
+
+
+def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
+    """Train every stage that is not finished. Returns a summary that fits into JSON:
+
+    {"model": PATH, "seconds", "seconds_to_first_step", "stages": {NAME: {"model", "steps", "clips", "loss",
+    "samples_per_second", "trained_parameters", ...}}}.
+
+    limit_steps: a first look, in folders of its own. Raises TrainingError, or before anything starts
+    ShardError, CheckpointError and FileNotFoundError with what to do.
+    """
+    started = time.monotonic()
+    recipe = _absolute(recipe)
+    plans = plan_stages(recipe, limit_steps=limit_steps)
+    seconds_to_first_step = None
+    if not all(plan.finished for plan in plans):
+        with watching(recipe, plans, started) as watch, environment(DRIVER_ENVIRONMENT), start_ray():
+            _fit(recipe, plans)
+        seconds_to_first_step = watch.seconds_to_first_step
+    return {
+        "model": str(plans[-1].model),
+        "seconds": time.monotonic() - started,
+        "seconds_to_first_step": seconds_to_first_step,
+        "stages": {plan.stage.name: _stage_summary(plan) for plan in plans},
+    }
+
+
+def build_pipeline(recipe: Recipe) -> Any:
+    """The FactorizedDreamerPipeline that training starts from: no weight of it was trained on video."""
+    from pipelines.training.export import assemble_pipeline, untrained_schedule
+    from pipelines.training.stage import untrained_unet
+
+    unet = untrained_unet(recipe)
+    return assemble_pipeline(recipe, unet, untrained_schedule(recipe, unet))
+
+
+def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    settings = plans[0].settings
+    folder = Path(recipe.run_directory) / "train"
+    (folder / STOPPED).unlink(missing_ok=True)
+    resources = {"CPU": settings.cpus_per_worker}
+    if settings.gpus_per_worker:
+        resources["GPU"] = settings.gpus_per_worker
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config={"recipe": recipe, "plans": plans, "folder": str(folder)},
+        torch_config=TorchConfig(backend="nccl" if settings.gpus_per_worker else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers, use_gpu=settings.gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+        ),
+    )
+    # Ray keeps books of its own about a run; ours are the checkpoints.
+    shutil.rmtree(folder / "ray", ignore_errors=True)
+    try:
+        trainer.fit()
+    finally:
+        shutil.rmtree(folder / "ray", ignore_errors=True)
+    if (folder / STOPPED).is_file():
+        raise TrainingError(json.loads((folder / STOPPED).read_text())["error"])
+    if missing := [plan.stage.name for plan in plans if not plan.finished]:
+        raise TrainingError(f"the workers ended without a result of stage {', '.join(missing)}")
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """Paths that mean the same in every process."""
+    models = {
+        name: path if path is None or "://" in path else os.path.abspath(path)
+        for name, path in recipe.models.model_dump().items()
+    }
+    return recipe.model_copy(
+        update={
+            "run_directory": os.path.abspath(recipe.run_directory),
+            "models": recipe.models.model_copy(update=models),
+        }
+    )
+
+
+def _stage_summary(plan: StagePlan) -> dict[str, Any]:
+    lines = read_log(plan.folder / "log.jsonl")
+    transfer = json.loads((plan.folder / "weight_transfer.json").read_text())
+    seconds = sum(line["seconds_total"] for line in lines)
+    return {
+        "model": str(plan.model),
+        "steps": plan.steps,
+        "samples": lines[-1]["samples"],
+        "clips": plan.clips,
+        "loss_first": lines[0]["loss"],
+        "loss": lines[-1]["loss"],
+        "loss_mean_of_last_50": _mean(lines, "loss"),
+        "trained_parameters": transfer["trained_elements"],
+        "frozen_parameters": transfer["frozen_elements"],
+        "seconds": seconds,
+        "samples_per_second": lines[-1]["samples"] / seconds,
+        "model_tflops": _mean(lines, "model_tflops"),
+        "peak_memory_gb": max(line["peak_memory_gb"] for line in lines),
+    }
+
+
+def _mean(lines: list[dict[str, Any]], column: str, *, last: int = 50) -> float:
+    values = [line[column] for line in lines[-last:]]
+    return sum(values) / len(values)

@@ -1,0 +1,338 @@
+"""One stage of training on one worker: what it starts from, what a step needs, what it leaves."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from modeling.objective import Losses, count_valid_pixels, diffusion_loss
+from modeling.randomness import SampleRandomness
+from modeling.schedule import NoiseSchedule
+from modeling.unet import FactorizedUNet
+from pipelines.fingerprint import fingerprint
+from pipelines.recipe import Recipe, StageSettings, TrainSettings
+from pipelines.training.batch import Encoders, Prepared, prepare
+from pipelines.training.checkpoint import (
+    CheckpointReader,
+    Position,
+    check_identity,
+    restore,
+    whole_checkpoints,
+    write_frozen,
+)
+from pipelines.training.ema import Ema
+from pipelines.training.engine import start_engine
+from pipelines.training.flops import clip_flop
+from pipelines.training.group import Group
+from pipelines.training.index import ClipIndex
+from pipelines.training.log import StepLog
+from pipelines.training.partition import Partition
+from pipelines.training.parts import select_trainable, transfer_report
+from pipelines.training.plan import StagePlan
+from pipelines.training.stream import ReadAhead, RowReader, SampleStream, worker_slice
+
+
+@dataclass
+class StageRun:
+    """A stage under way: everything that the loop reads or moves on."""
+
+    recipe: Recipe
+    plan: StagePlan
+    group: Group
+    encoders: Encoders
+    unet_config: dict[str, Any]
+    trained: list[str]
+    engine: Any
+    partition: Partition
+    ema: Ema
+    schedule: NoiseSchedule
+    index: ClipIndex
+    stream: SampleStream
+    reader_of_validation: RowReader  # the training one belongs to the thread that reads ahead
+    log: StepLog | None  # worker 0 writes it
+    validation_log: StepLog | None
+    step: int
+    _ahead: ReadAhead
+    batches: Iterator[Prepared]
+    _flop: dict[tuple[int, ...], float] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> StageSettings:
+        return self.plan.stage
+
+    @property
+    def settings(self) -> TrainSettings:
+        return self.plan.settings
+
+    @property
+    def folder(self) -> Path:
+        return self.plan.folder
+
+    @property
+    def last_step(self) -> int:
+        return self.plan.steps
+
+    def position(self) -> Position:
+        samples = self.step * self.settings.global_batch_clips
+        world = {
+            "workers": self.group.size,
+            "threads": torch.get_num_threads(),
+            "zero_stage": self.settings.zero_stage,
+            "device": self.group.device.type,
+        }
+        return Position(self.step, samples, self.plan.identity, world)
+
+    def clip_ids(self, step: int) -> list[str]:
+        """Clips of the global batch of a step."""
+        return [sample.clip_id for sample in self.stream.batch(step - 1)]
+
+    def losses(self, ready: Prepared) -> Losses:
+        """Forward pass of this worker's part of a batch."""
+        batch, randomness = self.model_batch(ready)
+        weight = self.stage.flow_weight if self.stage.predict_flow else 0.0
+        valid = None
+        if weight > 0:  # the mean over all workers' valid pixels, however a batch is divided
+            valid = self.group.means(count_valid_pixels(self.schedule, batch, randomness.timesteps))[0]
+        return diffusion_loss(
+            self.engine,
+            self.schedule,
+            batch,
+            randomness.noise,
+            randomness.timesteps,
+            flow_weight=weight,
+            valid_pixels=valid,
+        )
+
+    def model_batch(self, ready: Prepared) -> tuple[dict[str, Any], SampleRandomness]:
+        """What the model gets for this worker's part of a batch."""
+        scores = self.index.motion_scores
+        return self.encoders.model_batch(
+            ready, fps=self.recipe.curation.fps, motion_scores=scores, dtype=self.dtype
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
+
+    def batch_tflop(self, ready: Prepared) -> float:
+        """10¹² operations of the model in one global batch like `ready`."""
+        shape = tuple(ready.rows["latents_mean"].shape[1:])
+        if shape not in self._flop:
+            one = clip_flop(
+                self.unet_config,
+                set(self.trained),
+                self._input_shapes(ready),
+                predict_flow=self.stage.predict_flow,
+                device="cpu" if self.group.device.type == "cpu" else "meta",
+            )
+            self._flop[shape] = one * self.settings.global_batch_clips / 1e12
+        return self._flop[shape]
+
+    def _input_shapes(self, ready: Prepared) -> dict[str, tuple[int, ...]]:
+        channels, frames, height, width = ready.rows["latents_mean"].shape[1:]
+        shapes: dict[str, tuple[int, ...]] = {
+            "latents": (1, channels, frames, height, width),
+            "text_tokens": tuple(self.encoders.empty_text_tokens.shape),
+            "image_latents": (1, channels, height, width),
+            "image_tokens": (1, *ready.rows["image_features"].shape[1:]),
+        }
+        if self.encoders.motion is not None:
+            tokens = int((ready.rows["motion_ids"] != 0).sum(1).max())
+            shapes["motion_tokens"] = (1, tokens, self.encoders.motion.config.d_model)
+        return shapes
+
+    def close(self) -> None:
+        self._ahead.close()
+        for log in (self.log, self.validation_log):
+            if log is not None:
+                log.close()
+        self.engine.destroy()
+
+
+# ---------------------------------------------------------------- starting
+
+
+def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders) -> StageRun:
+    """A stage at its last whole checkpoint, or at its start. Every worker calls this alike."""
+    checkpoint = _agreed_checkpoint(plan, group)
+    unet, source = starting_unet(recipe, plan)
+    unet.register_to_config(prediction=plan.stage.schedule.prediction, _name_or_path=None)
+    trained = select_trainable(unet, plan.stage.trainable, unreached=_unreached(plan))
+    unet_config = dict(unet.config)
+    if group.rank == 0:
+        report = transfer_report(unet, source, plan.stage.schedule.prediction, trained, unet.weight_transfer)
+        _write_json(plan.folder / "weight_transfer.json", report)
+    if checkpoint is None:
+        if group.rank == 0:
+            names = set(trained)
+            write_frozen(
+                plan.folder / "checkpoints", {n: t for n, t in unet.state_dict().items() if n not in names}
+            )
+    else:
+        unet.load_state_dict(checkpoint.full("weights"), strict=True)
+
+    # Fused layouts and dropout aside, training mode only matters to gradient checkpointing here.
+    unet = unet.to(group.device).train()
+    engine = start_engine(unet, plan.stage, plan.settings, group.size)
+    partition = Partition(engine)
+    ema = Ema(partition)
+    step = 0
+    if checkpoint is not None:
+        restore(checkpoint, partition, ema)
+        step = checkpoint.position.step
+    index = ClipIndex.read(recipe, plan.stage.tier)
+    stream = SampleStream(
+        index.clips("train"), seed=plan.seed, batch_samples=plan.settings.global_batch_clips
+    )
+    reader = RowReader(index.load, index.decode)
+    schedule = noise_schedule(plan.stage)
+
+    def ready(number: int) -> Prepared:
+        samples = worker_slice(stream.batch(number), group.rank, group.size)
+        return prepare(
+            samples,
+            reader.rows(samples),
+            seed=plan.seed,
+            drop_probability=plan.settings.drop_probability,
+            image_noise=plan.settings.image_noise,
+            num_train_timesteps=schedule.num_train_timesteps,
+        )
+
+    ahead = ReadAhead(ready, step, plan.steps)
+    log, validation_log = (
+        StepLog(plan.folder / name, after_step=step) if group.rank == 0 else None
+        for name in ("log.jsonl", "validation.jsonl")
+    )
+    return StageRun(
+        recipe=recipe,
+        plan=plan,
+        group=group,
+        encoders=encoders,
+        unet_config=unet_config,
+        trained=trained,
+        engine=engine,
+        partition=partition,
+        ema=ema,
+        schedule=schedule,
+        index=index,
+        stream=stream,
+        reader_of_validation=RowReader(index.load, index.decode),
+        log=log,
+        validation_log=validation_log,
+        step=step,
+        _ahead=ahead,
+        batches=iter(ahead),
+    )
+
+
+def noise_schedule(stage: StageSettings) -> NoiseSchedule:
+    settings = stage.schedule
+    return NoiseSchedule(
+        shift=settings.shift, terminal_snr=settings.terminal_snr, prediction=settings.prediction
+    )
+
+
+def starting_unet(recipe: Recipe, plan: StagePlan) -> tuple[FactorizedUNet, str]:
+    """The network that a stage starts from, on the CPU in fp32, and a word on where it comes from."""
+    if plan.previous_model is None:
+        return untrained_unet(recipe), f"image UNet of {recipe.models.text_to_image}"
+    unet = FactorizedUNet.from_pretrained(plan.previous_model / "unet", use_safetensors=True)
+    return unet, f"EMA weights of stage {plan.previous_name}"
+
+
+def untrained_unet(recipe: Recipe) -> FactorizedUNet:
+    """The video model over the recipe's image UNet; its new parts depend on the recipe's seed alone."""
+    from pipelines.models import load_image_unet
+
+    image_unet, prediction = load_image_unet(recipe.models.text_to_image)
+    image_unet.register_to_config(_name_or_path=None)  # a saved model must not name folders of this machine
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(fingerprint("new parts", recipe.seed)[:15], 16))
+        return FactorizedUNet.from_image_unet(
+            image_unet,
+            prediction=prediction,  # type: ignore[arg-type]
+            **unet_settings(recipe),
+        )
+
+
+def check_patterns(recipe: Recipe, plans: Sequence[StagePlan]) -> None:
+    """Raise PartsError now for a pattern of any stage, not hours later. Allocates nothing."""
+    from pipelines.models import resolve_model
+
+    config = UNet2DConditionModel.load_config(resolve_model(recipe.models.text_to_image) / "unet")
+    with torch.device("meta"):
+        unet = FactorizedUNet(image_unet=config, **unet_settings(recipe))
+    for plan in plans:
+        select_trainable(unet, plan.stage.trainable, unreached=_unreached(plan))
+
+
+def unet_settings(recipe: Recipe) -> dict[str, Any]:
+    """Settings of FactorizedUNet beside its image UNet."""
+    return {
+        "motion_dim": _width(recipe.models.motion_encoder, "d_model"),
+        "image_dim": _width(recipe.models.image_encoder, "vision_config", "hidden_size"),
+        **recipe.model.model_dump(),
+    }
+
+
+def _width(model: str, *keys: str) -> int:
+    """A number of a model folder's config.json; a section that is not there is skipped."""
+    from pipelines.models import resolve_model
+
+    config = json.loads((resolve_model(model) / "config.json").read_text())
+    for key in keys[:-1]:
+        config = config.get(key, config)
+    return int(config[keys[-1]])
+
+
+def _unreached(plan: StagePlan) -> list[str]:
+    """Parts that get no gradient in this stage."""
+    patterns = [] if plan.stage.predict_flow and plan.stage.flow_weight > 0 else ["flow_predictor.*"]
+    return patterns if plan.has_motion_scores else [*patterns, "motion_score_embedding.*"]
+
+
+def _agreed_checkpoint(plan: StagePlan, group: Group) -> CheckpointReader | None:
+    """The newest whole checkpoint, the same one on every worker."""
+    folder = plan.folder / "checkpoints"
+    whole = whole_checkpoints(folder) if group.rank == 0 else []
+    chosen = group.from_first(str(whole[-1]) if whole else None)
+    if chosen is None:
+        return None
+    check_identity(Path(chosen), plan.identity)
+    return CheckpointReader(Path(chosen))
+
+
+# ---------------------------------------------------------------- finishing
+
+
+def finish_stage(run: StageRun) -> None:
+    """Leave the stage's result, whole or not there: a pipeline folder with EMA weights."""
+    run.group.barrier()  # the last checkpoint has its name
+    if run.group.rank == 0:
+        from pipelines.training.export import assemble_pipeline
+
+        newest = CheckpointReader(whole_checkpoints(run.folder / "checkpoints")[-1])
+        unet = FactorizedUNet.from_config(run.unet_config)
+        unet.load_state_dict(newest.full("ema"), strict=True)
+        writing = run.folder / ".writing-model"
+        shutil.rmtree(writing, ignore_errors=True)
+        assemble_pipeline(run.recipe, unet, run.schedule).save_pretrained(writing, safe_serialization=True)
+        _write_json(
+            writing / "training.json", {"identity": run.plan.identity, "step": run.step, "weights": "ema"}
+        )
+        target = run.folder / "model"
+        shutil.rmtree(target, ignore_errors=True)
+        writing.rename(target)
+    run.group.barrier()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writing = path.with_name(f".writing-{path.name}")
+    writing.write_text(json.dumps(value, indent=1, ensure_ascii=False))
+    writing.rename(path)

@@ -1,0 +1,161 @@
+"""The sample stream: which clip is sample number n, as a pure function of (seed, data set, n).
+
+Row groups of a bucket are shuffled, then samples within a window of some row groups, anew in every
+epoch. A global batch is of one bucket; buckets take turns in proportion to their clips, and the smallest
+is never left out. Workers only divide a batch, so the stream is the same for any number of them.
+"""
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.training.index import BucketClips, RowGroup
+
+WINDOW_ROW_GROUPS = 8
+CACHE_BYTES = 2**29
+BATCHES_AHEAD = 2
+
+
+Loaded = tuple[str, pa.Table]  # path of the shard, one of its row groups
+
+
+class Sample(NamedTuple):
+    number: int  # global sample number within the stage
+    bucket: str
+    group: RowGroup
+    row: int  # row within the row group
+    clip_id: str
+
+
+class SampleStream:
+    """Global batches by number.
+
+    buckets: clips of each bucket, none empty. Raises ValueError when there are none.
+    """
+
+    def __init__(self, buckets: Sequence[BucketClips], *, seed: int, batch_samples: int) -> None:
+        empty = [clips.bucket for clips in buckets if not len(clips)]
+        if empty or not buckets:
+            raise ValueError(f"no clips to train on in bucket {', '.join(empty) or '(none given)'}")
+        self.buckets = {clips.bucket: clips for clips in buckets}
+        self.batch_samples = batch_samples
+        self.seed = seed
+        self.fingerprint = stream_fingerprint(buckets)
+        # A round: every bucket as often as its clips fill batches, at least once.
+        self.turns = {
+            name: max(1, round(len(clips) / batch_samples)) for name, clips in sorted(self.buckets.items())
+        }
+        self._round = lru_cache(maxsize=2)(self._round_uncached)
+        self._epoch = lru_cache(maxsize=2 * len(self.buckets))(self._epoch_uncached)
+
+    def batch(self, index: int) -> list[Sample]:
+        """Samples of global batch `index` (from 0), in order of their global sample numbers."""
+        round_number, turn = divmod(index, sum(self.turns.values()))
+        order = self._round(round_number)
+        name = order[turn]
+        visits = round_number * self.turns[name] + order[:turn].count(name)
+        first = visits * self.batch_samples
+        return [
+            self._sample(index * self.batch_samples + i, name, first + i) for i in range(self.batch_samples)
+        ]
+
+    def _sample(self, number: int, bucket: str, position: int) -> Sample:
+        clips = self.buckets[bucket]
+        epoch, place = divmod(position, len(clips))
+        group, row, clip_id = clips.at(int(self._epoch(bucket, epoch)[place]))
+        return Sample(number, bucket, group, row, clip_id)
+
+    def _round_uncached(self, round_number: int) -> list[str]:
+        turns = [name for name, times in self.turns.items() for _ in range(times)]
+        return [turns[i] for i in self._generator("round", round_number).permutation(len(turns))]
+
+    def _epoch_uncached(self, bucket: str, epoch: int) -> np.ndarray:
+        """Order of one epoch: indices of the bucket's clips, each once."""
+        generator = self._generator("epoch", bucket, epoch)
+        spans = self.buckets[bucket].spans  # (groups, 2): first and last + 1 clip of each row group
+        shuffled = spans[generator.permutation(len(spans))]
+        windows = [shuffled[i : i + WINDOW_ROW_GROUPS] for i in range(0, len(shuffled), WINDOW_ROW_GROUPS)]
+        clips = [np.concatenate([np.arange(first, end) for first, end in window]) for window in windows]
+        return np.concatenate([generator.permutation(window) for window in clips])
+
+    def _generator(self, *what: Any) -> np.random.Generator:
+        key = repr((self.seed, self.fingerprint, *what)).encode()
+        return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(key).digest(), "big")))
+
+    def repetitions(self) -> dict[str, int]:
+        """Buckets with fewer clips than a batch, whose clips repeat within it, and how many they have."""
+        return {name: len(c) for name, c in self.buckets.items() if len(c) < self.batch_samples}
+
+
+def stream_fingerprint(buckets: Sequence[BucketClips]) -> str:
+    """Hash of what the order depends on: clips, row groups, buckets, and the shards' own fingerprint."""
+    digest = hashlib.sha256()
+    for clips in sorted(buckets, key=lambda clips: clips.bucket):
+        digest.update(repr((clips.bucket, clips.fingerprint, clips.spans.tolist())).encode())
+        for clip_id in clips.clip_ids:
+            digest.update(clip_id.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def worker_slice(samples: list[Sample], rank: int, workers: int) -> list[Sample]:
+    """The part of a global batch that worker `rank` trains on."""
+    share = len(samples) // workers
+    return samples[rank * share : (rank + 1) * share]
+
+
+class RowReader:
+    """Decoded rows of samples; the last row groups stay in memory up to CACHE_BYTES."""
+
+    def __init__(
+        self, load: Callable[[RowGroup], Loaded], decode: Callable[[Loaded, int], dict[str, Any]]
+    ) -> None:
+        self.load, self.decode = load, decode
+        self.cache: OrderedDict[RowGroup, Loaded] = OrderedDict()
+        self.bytes = 0
+
+    def rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        rows = [self.decode(self._group(sample.group), sample.row) for sample in samples]
+        for sample, row in zip(samples, rows, strict=True):
+            if row["clip_id"] != sample.clip_id:
+                raise ValueError(
+                    f"{sample.group.path} changed while training: row {sample.row} of row group "
+                    f"{sample.group.number} is {row['clip_id']}, expected {sample.clip_id}"
+                )
+        return rows
+
+    def _group(self, group: RowGroup) -> Loaded:
+        if group in self.cache:
+            self.cache.move_to_end(group)
+            return self.cache[group]
+        loaded = self.load(group)
+        self.cache[group] = loaded
+        self.bytes += loaded[1].nbytes
+        while self.bytes > CACHE_BYTES and len(self.cache) > 1:
+            _, (_, evicted) = self.cache.popitem(last=False)
+            self.bytes -= evicted.nbytes
+        return loaded
+
+
+class ReadAhead:
+    """Results of `prepare(index)` for index = first … last − 1, made in a thread some batches ahead."""
+
+    def __init__(self, prepare: Callable[[int], Any], first: int, last: int) -> None:
+        self.prepare, self.next, self.last = prepare, first, last
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
+        self.waiting: deque[Future[Any]] = deque()
+
+    def __iter__(self) -> Iterator[Any]:
+        while self.next < self.last or self.waiting:
+            while self.next < self.last and len(self.waiting) <= BATCHES_AHEAD:
+                self.waiting.append(self.thread.submit(self.prepare, self.next))
+                self.next += 1
+            yield self.waiting.popleft().result()
+
+    def close(self) -> None:
+        self.thread.shutdown(wait=True, cancel_futures=True)

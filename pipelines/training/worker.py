@@ -1,0 +1,68 @@
+"""What one worker of the group does: all stages in order, the finished ones skipped."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipelines.training.group import Group
+    from pipelines.training.plan import StagePlan
+
+STOPPED = "stopped.json"
+
+
+def run_worker(config: dict[str, Any]) -> None:
+    """Train `config["plans"]` (list of StagePlan) of `config["recipe"]`; Ray Train calls this in each worker.
+
+    What would end the same way again (TrainingStoppedError and the like) is written to `config["folder"]` and
+    ends the worker in order; anything else is an error of the worker, and Ray starts the group anew.
+    """
+    # The heavy libraries are imported here, in the worker, and only what the loop needs.
+    import ray.train.torch
+    import torch
+    import torch.distributed as dist
+
+    from pipelines.training.engine import import_deepspeed
+
+    import_deepspeed()  # before accelerate does, with all that it would bring along
+    from pipelines.training.checkpoint import CheckpointError
+    from pipelines.training.group import Group, TrainingStoppedError
+    from pipelines.training.index import ShardError
+    from pipelines.training.parts import PartsError
+
+    recipe: Recipe = config["recipe"]
+    if recipe.train is not None and recipe.train.threads_per_worker:
+        torch.set_num_threads(recipe.train.threads_per_worker)
+    group = Group.current(ray.train.torch.get_device())
+    try:
+        train_stages(recipe, config["plans"], group)
+    except (TrainingStoppedError, CheckpointError, ShardError, PartsError) as error:
+        if group.rank == 0:
+            _write_stopped(Path(config["folder"]), error)
+    dist.destroy_process_group()  # or gloo sometimes aborts at exit
+
+
+def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> None:
+    """Train what is not finished, in order; every worker of the process group calls this."""
+    from pipelines.training.batch import Encoders
+    from pipelines.training.loop import train_stage
+    from pipelines.training.stage import check_patterns, finish_stage, open_stage
+
+    check_patterns(recipe, plans)
+    encoders = Encoders.load(recipe, group.device)
+    for plan in plans:
+        if plan.finished:
+            continue
+        run = open_stage(recipe, plan, group, encoders)
+        try:
+            train_stage(run)
+            finish_stage(run)
+        finally:
+            run.close()
+
+
+def _write_stopped(folder: Path, error: Exception) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STOPPED).write_text(json.dumps({"kind": type(error).__name__, "error": str(error)}))

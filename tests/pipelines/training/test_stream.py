@@ -1,0 +1,99 @@
+"""The sample stream."""
+
+from collections import Counter
+
+import pytest
+
+from pipelines.training.index import BucketClips, RowGroup
+from pipelines.training.stream import ReadAhead, SampleStream, worker_slice
+
+BATCH = 8
+
+
+def bucket(name: str, clips: int, *, row_group_clips: int = 5, fingerprint: str = "f") -> BucketClips:
+    ids = [f"{name}-{i}" for i in range(clips)]
+    groups = [
+        (RowGroup(f"{name}.parquet", first), list(enumerate(ids[first : first + row_group_clips])))
+        for first in range(0, clips, row_group_clips)
+    ]
+    return BucketClips.of(name, fingerprint, groups)
+
+
+def stream(*clips: int, seed: int = 0, fingerprint: str = "f") -> SampleStream:
+    buckets = [bucket(f"b{i}", n, fingerprint=fingerprint) for i, n in enumerate(clips)]
+    return SampleStream(buckets, seed=seed, batch_samples=BATCH)
+
+
+def clip_ids(stream: SampleStream, batches: range, workers: int) -> list[str]:
+    """What `workers` workers see together, each reading its own part of every batch."""
+    return [
+        sample.clip_id
+        for index in batches
+        for rank in range(workers)
+        for sample in worker_slice(stream.batch(index), rank, workers)
+    ]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_stream_is_the_same_for_any_number_of_workers(workers: int) -> None:
+    assert clip_ids(stream(83, 21), range(40), workers) == clip_ids(stream(83, 21), range(40), 1)
+
+
+def test_the_stream_goes_on_after_any_batch_as_if_it_had_not_stopped() -> None:
+    whole = clip_ids(stream(83, 21), range(40), 1)
+    assert clip_ids(stream(83, 21), range(17, 40), 1) == whole[17 * BATCH :]
+
+
+def test_sample_numbers_have_no_gap_and_no_repetition() -> None:
+    numbers = [sample.number for index in range(10) for sample in stream(83, 21).batch(index)]
+    assert numbers == list(range(10 * BATCH))
+
+
+def test_every_clip_comes_once_an_epoch_in_a_new_order() -> None:
+    one = stream(48)
+    first, second = clip_ids(one, range(6), 1), clip_ids(one, range(6, 12), 1)
+    assert Counter(first) == Counter(second) == Counter(one.buckets["b0"].clip_ids)
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_clips_of_distant_row_groups_mix() -> None:
+    one = SampleStream([bucket("b", 400, row_group_clips=10)], seed=0, batch_samples=BATCH)
+    assert max(len({sample.group for sample in one.batch(i)}) for i in range(10)) > 4
+
+
+def test_a_batch_is_of_one_bucket_and_the_smallest_bucket_has_its_turn() -> None:
+    one = stream(83, 3)
+    batches = [{sample.bucket for sample in one.batch(i)} for i in range(22)]
+    assert all(len(batch) == 1 for batch in batches)
+    assert sum(batch == {"b1"} for batch in batches) == 2  # one turn in each of two rounds
+    assert one.repetitions() == {"b1": 3}
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"fingerprint": "g"}])
+def test_seed_and_data_set_change_the_order(other: dict[str, object]) -> None:
+    assert clip_ids(stream(83, **other), range(10), 1) != clip_ids(stream(83), range(10), 1)  # type: ignore[arg-type]
+
+
+def test_an_empty_bucket_is_an_error() -> None:
+    with pytest.raises(ValueError, match="b1"):
+        stream(83, 0)
+
+
+def test_a_clip_is_found_in_its_row_group_and_row() -> None:
+    clips = bucket("b", 13)
+    assert clips.at(11) == (RowGroup("b.parquet", 10), 1, "b-11")
+
+
+def test_an_error_of_the_reading_thread_reaches_the_loop() -> None:
+    def prepare(index: int) -> int:
+        if index == 3:
+            raise OSError("the disk is gone")
+        return index
+
+    ahead = ReadAhead(prepare, 0, 5)
+    batches = iter(ahead)
+    assert [next(batches) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+    ahead.close()

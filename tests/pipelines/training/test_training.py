@@ -1,0 +1,257 @@
+"""Stages in one process: against a plain loop, resumed, guarded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from modeling.objective import diffusion_loss
+from pipelines.recipe import Recipe
+from pipelines.training import loop
+from pipelines.training.batch import Encoders, prepare
+from pipelines.training.checkpoint import CheckpointError, CheckpointReader, whole_checkpoints
+from pipelines.training.ema import decay
+from pipelines.training.engine import learning_rate
+from pipelines.training.group import TrainingStoppedError
+from pipelines.training.index import ClipIndex, ShardError
+from pipelines.training.log import read_log
+from pipelines.training.parts import PartsError, select_trainable
+from pipelines.training.plan import StagePlan, plan_stages
+from pipelines.training.stage import noise_schedule, untrained_unet
+from pipelines.training.stream import RowReader, SampleStream
+from tests.pipelines.training import training_world as world
+
+STEPS = 6
+CLIPS = {"4x32x32": 10}
+# Image UNet frozen, as in a first stage; flow loss on, so that every kind of loss is compared.
+STAGE = {
+    "name": "low",
+    "tier": "low",
+    "steps": STEPS,
+    "learning_rate": 1e-2,
+    "warmup_steps": 3,
+    "trainable": ["temporal_modules.*", "flow_predictor.*", "image_conv_in.*"],
+    "predict_flow": True,
+    "flow_weight": 0.1,
+}
+
+
+@pytest.fixture
+def recipe(run_directory: Path, training_models: dict[str, str]) -> Recipe:
+    made = world.recipe(run_directory, training_models, stages=[STAGE])
+    world.write_data(made, CLIPS)
+    return made
+
+
+def changed(recipe: Recipe, **train: Any) -> Recipe:
+    tree = recipe.model_dump(mode="json")
+    tree["train"] |= train
+    return Recipe.model_validate(tree)
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_log(folder / "log.jsonl")]
+
+
+def ema(folder: Path) -> dict[str, torch.Tensor]:
+    return CheckpointReader(whole_checkpoints(folder / "checkpoints")[-1]).full("ema")
+
+
+def plain_loop(recipe: Recipe, plan: StagePlan) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """The same training, written out in PyTorch alone: losses and EMA."""
+    settings, index = plan.settings, ClipIndex.read(recipe, "low")
+    unet = untrained_unet(recipe).train()
+    trained = set(select_trainable(unet, plan.stage.trainable))
+    parameters = {name: p for name, p in unet.named_parameters() if name in trained}
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = torch.optim.AdamW(parameters.values(), weight_decay=settings.weight_decay)
+    stream = SampleStream(index.clips("train"), seed=plan.seed, batch_samples=settings.global_batch_clips)
+    encoders, reader = Encoders.load(recipe, torch.device("cpu")), RowReader(index.load, index.decode)
+    schedule, found = noise_schedule(plan.stage), []
+    for step in range(1, plan.steps + 1):
+        samples = stream.batch(step - 1)
+        ready = prepare(
+            samples,
+            reader.rows(samples),
+            seed=plan.seed,
+            drop_probability=settings.drop_probability,
+            image_noise=settings.image_noise,
+            num_train_timesteps=1000,
+        )
+        batch, draws = encoders.model_batch(ready, fps=8.0, motion_scores=None, dtype=torch.float32)
+        loss = diffusion_loss(unet, schedule, batch, draws.noise, draws.timesteps, flow_weight=0.1).total
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
+        optimizer.param_groups[0]["lr"] = learning_rate(plan.stage, step)
+        optimizer.step()
+        kept = decay(
+            step * settings.global_batch_clips, settings.global_batch_clips, settings.ema_half_life_samples
+        )
+        for name, p in parameters.items():
+            average[name] = kept * average[name] + (1 - kept) * p.detach()
+        found.append(loss.item())
+    return found, average
+
+
+def test_zero_0_to_3_train_as_a_plain_loop_does(recipe: Recipe, tmp_path: Path) -> None:
+    expected, average = plain_loop(recipe, plan_stages(recipe)[0])
+    assert expected[-1] != expected[0]
+    for zero_stage in range(4):
+        other = changed(recipe, zero_stage=zero_stage, stages=[STAGE | {"name": "low"}])
+        folder = world.train_here(other)
+        torch.testing.assert_close(losses(folder), expected, atol=1e-5, rtol=1e-5, msg=f"ZeRO {zero_stage}")
+        saved = ema(folder)
+        for name, tensor in average.items():
+            torch.testing.assert_close(
+                saved[name], tensor, atol=1e-5, rtol=1e-5, msg=f"ZeRO {zero_stage}: {name}"
+            )
+        folder.rename(tmp_path / f"zero-{zero_stage}")
+
+
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_an_interrupted_run_resumes_bit_for_bit(
+    recipe: Recipe, zero_stage: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = changed(recipe, zero_stage=zero_stage, checkpoint_every_steps=2, validate_every_steps=3)
+    folder = world.train_here(recipe)
+    whole_losses, whole_ema = losses(folder), ema(folder)
+    folder.rename(tmp_path / "uninterrupted")
+
+    _interrupt_at(5, recipe, monkeypatch)
+    (folder / "checkpoints" / "step-00000006").mkdir()  # one that a kill left half written
+    assert [path.name for path in whole_checkpoints(folder / "checkpoints")] == [
+        "step-00000002",
+        "step-00000004",
+    ]
+    world.train_here(recipe)
+
+    assert losses(folder) == whole_losses
+    assert all(torch.equal(tensor, whole_ema[name]) for name, tensor in ema(folder).items())
+    assert len(whole_checkpoints(folder / "checkpoints")) == 2  # keep_checkpoints
+
+
+def _interrupt_at(step: int, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until the backward pass of a step is done, then stop as if the process had ended there."""
+    left, take_step = [step], loop.take_step
+
+    def take(engine: Any) -> float:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return take_step(engine)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "take_step", take)
+        with pytest.raises(KeyboardInterrupt):
+            world.train_here(recipe)
+
+
+def test_validation_does_not_change_training(recipe: Recipe, tmp_path: Path) -> None:
+    folder = world.train_here(recipe)
+    without = losses(folder)
+    folder.rename(tmp_path / "without")
+    world.train_here(changed(recipe, validate_every_steps=2))
+    assert losses(folder) == without
+    lines = read_log(folder / "validation.jsonl")
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert lines[0]["clips"] == 4
+    assert lines[-1]["loss"] != lines[0]["loss"]
+
+
+def test_bf16_trains_and_resumes(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    recipe = changed(recipe, precision="bf16", zero_stage=1, checkpoint_every_steps=2)
+    folder = world.train_here(recipe)
+    whole_losses = losses(folder)
+    folder.rename(tmp_path / "uninterrupted")
+    _interrupt_at(4, recipe, monkeypatch)
+    world.train_here(recipe)
+    assert losses(folder) == whole_losses
+
+
+def test_a_stage_starts_from_the_ema_of_the_one_before(recipe: Recipe) -> None:
+    second = {"name": "high", "tier": "high", "steps": 2, "learning_rate": 1e-9}
+    tree = recipe.model_dump(mode="json")
+    (Path(recipe.run_directory) / "data").rename(Path(recipe.run_directory) / "old")
+    world.write_data(recipe, {"4x32x32": 6, "4x64x64": 5, "4x32x64": 2})
+    tree["train"]["stages"] = [STAGE | {"steps": 2}, second]
+    folder = world.train_here(Recipe.model_validate(tree))
+    before, after = (
+        ema(folder.parent / "low"),
+        CheckpointReader(whole_checkpoints(folder / "checkpoints")[-1]),
+    )
+    assert all(torch.allclose(t, before[name], atol=1e-6) for name, t in after.full("weights").items())
+    report = json.loads((folder / "weight_transfer.json").read_text())
+    assert report["from"] == "EMA weights of stage low"
+    assert report["initialised"] == report["left_out"] == []
+    assert "flow_predictor" not in report["trained_parts"]  # no flow loss in this stage
+    first = json.loads((folder.parent / "low" / "weight_transfer.json").read_text())
+    assert first["trained_parts"].keys() == {"temporal_modules", "flow_predictor", "image_conv_in"}
+    assert all(name.startswith("image.") for name in first["loaded"])
+
+
+def test_the_result_is_a_pipeline_that_draws(recipe: Recipe) -> None:
+    from modeling.pipeline import FactorizedDreamerPipeline
+
+    folder = world.train_here(recipe)
+    pipeline = FactorizedDreamerPipeline.from_pretrained(folder / "model")
+    assert torch.equal(
+        pipeline.unet.state_dict()["image_conv_in.weight"], ema(folder)["image_conv_in.weight"]
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    frames = pipeline(
+        "a red star", "star moves", num_frames=4, height=32, width=32, num_inference_steps=2
+    ).frames
+    assert frames.shape == (1, 4, 32, 32, 3)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_clips_of_the_batch(
+    run_directory: Path, training_models: dict[str, str]
+) -> None:
+    recipe = world.recipe(run_directory, training_models, stages=[STAGE])
+    world.write_data(recipe, CLIPS, nan_clip=3)
+    bad = ClipIndex.read(recipe, "low").clips("train")[0].clip_ids[3]
+    with pytest.raises(TrainingStoppedError, match=rf"loss of step \d+ is nan.*{bad}"):
+        world.train_here(recipe)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_with_the_difference(recipe: Recipe) -> None:
+    world.train_here(recipe)
+    with pytest.raises(CheckpointError, match=r"train\.weight_decay: 0\.01 → 0\.5"):
+        plan_stages(changed(recipe, weight_decay=0.5))
+    assert plan_stages(changed(recipe, keep_checkpoints=5))[0].finished  # does not decide the losses
+
+
+def test_an_unknown_part_is_refused_before_the_first_step(recipe: Recipe) -> None:
+    with pytest.raises(PartsError, match="matches no parameter"):
+        world.train_here(
+            changed(recipe, stages=[STAGE, STAGE | {"name": "second", "trainable": ["tempral.*"]}])
+        )
+    assert not (Path(recipe.run_directory) / "train" / "low" / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"fps": 12}, "fps is 12, not 8"),
+        ({"bucket": "8x32x32"}, "bucket is 8x32x32, not 4x32x32"),
+        ({"text_to_image_sha256": "0" * 64}, r"VAE .* is 0000"),
+        ({"fingerprint": "0" * 64}, r"fingerprint of curation\.precompute"),
+    ],
+)
+def test_shards_that_do_not_fit_the_recipe_are_refused(
+    run_directory: Path, training_models: dict[str, str], metadata: dict[str, Any], message: str
+) -> None:
+    recipe = world.recipe(run_directory, training_models, stages=[STAGE])
+    world.write_data(recipe, CLIPS, **metadata)
+    with pytest.raises(ShardError, match=message):
+        plan_stages(recipe)
+
+
+def test_kept_clips_without_a_shard_are_refused(recipe: Recipe) -> None:
+    manifest = Path(recipe.run_directory) / "data" / "manifest" / "00000.json"
+    manifest.write_text(json.dumps({"shards": []}))
+    with pytest.raises(ShardError, match="14 kept clips of bucket 4x32x32 are in no shard"):
+        plan_stages(recipe)

@@ -1,0 +1,145 @@
+"""Metrics as plain functions: arrays in, floats out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PSNR_CEILING_DB = 100.0
+
+
+def frechet_distance(mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, cov_2: np.ndarray) -> float:
+    """Fréchet distance of two Gaussians: |μ₁ − μ₂|² + Tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½).
+
+    means: (D,). covariances: (D, D), positive semi-definite. The trace of (Σ₁Σ₂)^½ is the sum of the roots
+    of the eigenvalues of Σ₁^½ Σ₂ Σ₁^½, which is symmetric: exact in float64 without a matrix root of a
+    product that is not.
+    """
+    mean_1, cov_1, mean_2, cov_2 = (np.asarray(part, np.float64) for part in (mean_1, cov_1, mean_2, cov_2))
+    if mean_1.shape != mean_2.shape or not cov_1.shape == cov_2.shape == (*mean_1.shape, *mean_1.shape):
+        raise ValueError(
+            "means (D,) and covariances (D, D) must match, "
+            f"not {mean_1.shape}, {cov_1.shape}, {mean_2.shape}, {cov_2.shape}"
+        )
+    values, vectors = np.linalg.eigh(cov_1)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_2 @ root).clip(0)).sum()
+    distance = ((mean_1 - mean_2) ** 2).sum() + np.trace(cov_1) + np.trace(cov_2) - 2 * cross
+    return float(max(distance, 0.0))
+
+
+def inception_score(probabilities: np.ndarray, splits: int = 10) -> float:
+    """exp E KL(p(y|x) ‖ p(y)), averaged over `splits` equal parts in the given order.
+
+    probabilities: (N, K), rows sum to 1. Between 1 (every sample alike) and K.
+    """
+    table = np.asarray(probabilities, np.float64)
+    if table.ndim != 2 or not 1 <= splits <= len(table):
+        raise ValueError(f"probabilities must be (N, K) with N >= splits={splits}, not {table.shape}")
+    if not np.allclose(table.sum(1), 1, atol=1e-3):
+        raise ValueError("each row of probabilities must sum to 1")
+    tiny = np.finfo(np.float64).tiny  # log 0 is −∞, and 0 · −∞ is NaN where the limit is 0
+    scores = []
+    for part in np.array_split(table, splits):
+        divergence = part * (np.log(part + tiny) - np.log(part.mean(0, keepdims=True) + tiny))
+        scores.append(math.exp(divergence.sum(1).mean()))
+    return float(np.mean(scores))
+
+
+def psnr_db(frame: np.ndarray, reference: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of 8-bit pixels in dB; equal pictures give 100, not infinity."""
+    if frame.shape != reference.shape:
+        raise ValueError(f"pictures must have one shape, not {frame.shape} and {reference.shape}")
+    error = np.mean((frame.astype(np.float64) - reference.astype(np.float64)) ** 2)
+    return PSNR_CEILING_DB if error == 0 else float(min(10 * math.log10(255**2 / error), PSNR_CEILING_DB))
+
+
+def frame_consistency(features: np.ndarray) -> float:
+    """Mean cosine of adjacent frames' features (T, D). Frozen videos have 1: see dynamic_degree too."""
+    unit = _unit(features)
+    return float((unit[:-1] * unit[1:]).sum(1).mean()) if len(unit) > 1 else 1.0
+
+
+def prompt_consistency(features: np.ndarray, text: np.ndarray) -> float:
+    """Mean cosine of the frames' features (T, D) and the prompt's (D,)."""
+    return float((_unit(features) @ _unit(text[None])[0]).mean())
+
+
+def motion_strength(flow: np.ndarray, fps: float) -> float:
+    """Flow of the 5 % of pixels that move most, mean over time, in short sides per second.
+
+    flow: (T − 1, H, W, 2) in pixels per frame. What VBench thresholds for its dynamic degree.
+    """
+    if not len(flow):
+        return 0.0
+    lengths = np.linalg.norm(flow, axis=-1).reshape(len(flow), -1)
+    most = max(1, lengths.shape[1] // 20)
+    top = np.partition(lengths, -most, axis=1)[:, -most:]
+    return float(top.mean() * fps / min(flow.shape[1:3]))
+
+
+def dynamic_degree(strengths: Sequence[float], threshold: float) -> float:
+    """Share of videos whose motion strength exceeds a threshold."""
+    return float(np.mean(np.asarray(strengths, float) > threshold))
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a share; z = 1.96: 95 %."""
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"{successes} successes of {trials} trials is no share")
+    share, square = successes / trials, z * z
+    centre = (share + square / (2 * trials)) / (1 + square / trials)
+    half = z * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2)) / (1 + square / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass
+class GaussianStatistics:
+    """Count, mean and scatter of feature vectors: streaming, and mergeable across workers (Chan et al.)."""
+
+    dimensions: int
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.mean = np.zeros(self.dimensions)
+        self.scatter = np.zeros((self.dimensions, self.dimensions))
+
+    def update(self, features: np.ndarray) -> "GaussianStatistics":
+        """Take in features (N, D)."""
+        features = np.asarray(features, np.float64)
+        if features.ndim != 2 or features.shape[1] != self.dimensions:
+            raise ValueError(f"features must be (N, {self.dimensions}), not {features.shape}")
+        part = GaussianStatistics(self.dimensions, len(features))
+        if part.count:
+            part.mean = features.mean(0)
+            centred = features - part.mean
+            part.scatter = centred.T @ centred
+        return self.merge(part)
+
+    def merge(self, other: "GaussianStatistics") -> "GaussianStatistics":
+        """Take in another's statistics; the order of merging changes nothing but rounding."""
+        count = self.count + other.count
+        if not other.count:
+            return self
+        apart = other.mean - self.mean
+        self.scatter += other.scatter + np.outer(apart, apart) * (self.count * other.count / count)
+        self.mean = self.mean + apart * (other.count / count)
+        self.count = count
+        return self
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(D, D), unbiased. Raises ValueError below two vectors."""
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least 2 vectors, not {self.count}")
+        return self.scatter / (self.count - 1)
+
+    def distance(self, other: "GaussianStatistics") -> float:
+        """Fréchet distance to another's Gaussian."""
+        return frechet_distance(self.mean, self.covariance, other.mean, other.covariance)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    features = np.asarray(features, np.float64)
+    return features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)

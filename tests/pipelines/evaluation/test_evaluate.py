@@ -1,0 +1,110 @@
+"""The whole of an evaluation on real files: Ray, mp4 files, metrics, MLflow."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.evaluation.reference import EvaluationError, read_evaluation_clips, select_clips
+from pipelines.evaluation.run import evaluate, recompute
+from pipelines.layout import RunLayout
+from pipelines.media import read_mp4
+from pipelines.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def evaluated(evaluation_recipe: Recipe) -> tuple[dict[str, Any], Path]:
+    """(what `evaluate` returned, its folder)."""
+    summary = evaluate(evaluation_recipe)
+    return summary, RunLayout(Path(evaluation_recipe.run_directory)).evaluation("final")
+
+
+def test_evaluation_leaves_a_video_and_a_reference_for_every_clip(
+    evaluated: tuple[dict[str, Any], Path], evaluation_recipe: Recipe
+) -> None:
+    summary, folder = evaluated
+    clips = read_evaluation_clips(folder / "clips.jsonl")
+    assert summary["clips"] == len(clips) == 8
+    for clip in clips:
+        for place in ("videos", "reference"):
+            frames, fps = read_mp4(folder / place / clip.set / f"{clip.clip_id}.mp4")
+            assert frames.shape == (8, 32, 32, 3)
+            assert fps == 8
+    assert len(list(folder.glob("untrained/videos/held_out/*.mp4"))) == 2
+    for name in ("grid.png", "grid.mp4", "grid.gif"):
+        assert (folder / name).stat().st_size > 1000
+
+
+def test_every_metric_carries_its_protocol(evaluated: tuple[dict[str, Any], Path]) -> None:
+    summary, folder = evaluated
+    report = json.loads((folder / "metrics.json").read_text())
+    assert report["summary"] == summary["metrics"]
+    for metric in report["metrics"]:
+        assert {"name", "value", "protocol", "samples", "frames", "fps", "resize", "seed"} <= set(metric)
+    named = {metric["name"]: metric for metric in report["metrics"]}
+    for name in ("motion_accuracy", "first_frame_psnr_db", "frame_consistency", "prompt_consistency"):
+        assert named[name]["samples"] == 6
+        assert name + "_two" in named
+        assert name + "_untrained" in named
+    assert named["motion_accuracy_two"]["samples"] == 4
+    assert named["motion_accuracy_whole_clips_two"]["samples"] == 2
+    assert len(named["frame_consistency"]["feature_network_sha256"]) == 64
+    assert "fvd_tiny_classifier_n6_8f" in named
+    assert "not I3D FVD" in named["fvd_tiny_classifier_n6_8f"]["protocol"]
+
+
+def test_the_model_at_initialisation_draws_what_the_untrained_one_draws(
+    evaluated: tuple[dict[str, Any], Path],
+) -> None:
+    _, folder = evaluated
+    for path in folder.glob("untrained/videos/held_out/*.mp4"):
+        assert path.read_bytes() == (folder / "videos" / "held_out" / path.name).read_bytes()
+
+
+def test_metrics_are_recomputed_from_the_files_alone(
+    evaluated: tuple[dict[str, Any], Path], evaluation_recipe: Recipe, tmp_path: Path
+) -> None:
+    summary, folder = evaluated
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.json", "measures.jsonl"))
+    assert recompute(copy, evaluation_recipe) == summary["metrics"]
+
+
+def test_mlflow_holds_metrics_parameters_videos_and_the_data_set(
+    evaluated: tuple[dict[str, Any], Path], evaluation_recipe: Recipe
+) -> None:
+    from mlflow import MlflowClient
+
+    summary, folder = evaluated
+    client = MlflowClient(tracking_uri=summary["tracking"]["uri"])
+    run = client.get_run(summary["tracking"]["run_id"])
+    assert run.data.metrics == pytest.approx(summary["metrics"])
+    assert run.data.params["evaluate.sampling.steps"] == "2"
+    assert run.inputs.dataset_inputs[0].dataset.name == "test, held out"
+    fingerprint = json.loads((folder / "metrics.json").read_text())["data_fingerprint"]
+    assert run.data.tags["dreamer.data_fingerprint"] == fingerprint
+    names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert {"metrics.json", "grid.png", "videos"} <= names
+
+
+def test_a_set_without_clips_is_refused_with_its_name(evaluation_recipe: Recipe) -> None:
+    settings = evaluation_recipe.evaluate
+    assert settings is not None
+    nothing = settings.sets[0].model_copy(update={"name": "nothing", "split": "nowhere"})
+    recipe = evaluation_recipe.model_copy(
+        update={"evaluate": settings.model_copy(update={"sets": (nothing,)})}
+    )
+    with pytest.raises(EvaluationError, match=r"evaluate\.sets\.nothing.*'nowhere'"):
+        select_clips(recipe)
+
+
+def test_a_missing_label_column_is_named(evaluation_recipe: Recipe) -> None:
+    settings = evaluation_recipe.evaluate
+    assert settings is not None
+    recipe = evaluation_recipe.model_copy(
+        update={"evaluate": settings.model_copy(update={"motion_labels": "birds"})}
+    )
+    with pytest.raises(EvaluationError, match=r"'birds'.*sprites"):
+        select_clips(recipe)

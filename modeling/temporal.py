@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from modeling.layers import attend, frame_positions, heads_for, pixels_last, tokens_last, zero_initialised
+from modeling.layers import (
+    attend,
+    frame_positions,
+    heads_for,
+    pixels_last,
+    sinusoids,
+    tokens_last,
+    zero_initialised,
+)
 
 
 @dataclass(frozen=True)
@@ -21,15 +29,42 @@ class MotionText:
     tokens: torch.Tensor  # (B, N, D)
     mask: torch.Tensor | None  # (B, 1, 1, N) bool, True where attended; no row is all False
     keep: torch.Tensor | None  # (B, 1, 1), 0 for samples without a motion caption
+    pooled: torch.Tensor  # (B, D) mean of the tokens, 0 for samples without a motion caption
 
     @classmethod
     def of(cls, tokens: torch.Tensor, mask: torch.Tensor | None) -> "MotionText":
         """mask (B, N) bool: False rows are padding; a sample that is all False has no motion caption."""
         if mask is None:
-            return cls(tokens, None, None)
+            return cls(tokens, None, None, tokens.mean(1))
         has_text = mask.any(dim=1, keepdim=True)  # (B, 1)
+        weights = mask.to(tokens.dtype) / mask.sum(1, keepdim=True).clamp(min=1)
         # A row of softmax without any key is NaN: such a sample attends everywhere, to values of zero.
-        return cls(tokens, (mask | ~has_text)[:, None, None], has_text[..., None].to(tokens.dtype))
+        attended, keep = (mask | ~has_text)[:, None, None], has_text[..., None].to(tokens.dtype)
+        return cls(tokens, attended, keep, (tokens * weights[..., None]).sum(1))
+
+
+class FrameEmbedding(nn.Module):
+    """A frame's index and the motion caption as a whole, as an addition to the frame's time embedding.
+
+    Both go through one hidden layer, so that "how far by now" is to be had in one step: with the caption
+    in the cross-attentions alone, motion is learned several times more slowly (not given in the paper).
+    """
+
+    def __init__(self, channels: int, embedding_dim: int, motion_dim: int | None) -> None:
+        super().__init__()
+        self.channels = channels
+        self.project_in = nn.Linear(channels, embedding_dim)
+        # No bias: a sample without a motion caption must get what None gives it.
+        self.motion_in = None if motion_dim is None else nn.Linear(motion_dim, embedding_dim, bias=False)
+        self.project_out = zero_initialised(nn.Linear(embedding_dim, embedding_dim))
+
+    def forward(self, frames: torch.Tensor, motion: MotionText | None) -> torch.Tensor:
+        """frames (T,) indices. Gives (1 or B, T, embedding_dim), zero at initialisation."""
+        features = sinusoids(frames, self.channels).to(self.project_in.weight.dtype)
+        hidden = self.project_in(features)[None]
+        if self.motion_in is not None and motion is not None:
+            hidden = hidden + self.motion_in(motion.pooled)[:, None]
+        return self.project_out(F.silu(hidden))
 
 
 class TemporalConvolution(nn.Module):

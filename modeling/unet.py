@@ -19,7 +19,7 @@ from modeling.pixel_attention import ImagePyramid, PixelAttention
 from modeling.predict_net import PredictNet
 from modeling.schedule import Prediction
 from modeling.spatial import check_supported, pairs, places, residual, spatial_transformer, upsample
-from modeling.temporal import MotionText, TemporalModule
+from modeling.temporal import FrameEmbedding, MotionText, TemporalModule
 
 
 @dataclass
@@ -110,7 +110,9 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
         self.fps_embedding = ScalarEmbedding(widths[0], embedding_dim)
         self.motion_score_embedding = ScalarEmbedding(widths[0], embedding_dim)
         if temporal:
-            self.frame_embedding = ScalarEmbedding(widths[0], embedding_dim)
+            self.frame_embedding = FrameEmbedding(
+                widths[0], embedding_dim, motion_dim if motion_encoder else None
+            )
             self.temporal_modules = nn.ModuleDict(
                 {
                     name: TemporalModule(
@@ -226,11 +228,12 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
         x = self.image.conv_in(x)
         if image_latents is not None and hasattr(self, "image_conv_in"):
             x = self._add_image(x, image_latents, keep, frames)
+        motion = None if motion_tokens is None else MotionText.of(motion_tokens, motion_mask)
         conditions = Conditions(
             frames=frames,
-            embedding=self._embedding(latents, timesteps, fps, motion_score),
+            embedding=self._embedding(latents, timesteps, fps, motion_score, motion),
             text=text_tokens,
-            motion=None if motion_tokens is None else MotionText.of(motion_tokens, motion_mask),
+            motion=motion,
             image=self._resample(image_tokens, keep),
             **self._pixel_conditions(image_latents, keep),
         )
@@ -256,8 +259,9 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
         timesteps: torch.Tensor,
         fps: torch.Tensor | None,
         motion_score: torch.Tensor | None,
+        motion: MotionText | None,
     ) -> torch.Tensor:
-        """Time embedding of every frame, (B·T, E), with fps, motion score and the frame's index added."""
+        """Time embedding of every frame, (B·T, E), with fps, motion score, frame index and caption added."""
         clips, frames = latents.shape[0], latents.shape[2]
         embedding = self.image.time_embedding(self.image.time_proj(timesteps.expand(clips)).to(latents.dtype))
         if fps is not None:
@@ -266,7 +270,8 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
             embedding = embedding + self.motion_score_embedding(motion_score)
         embedding = embedding[:, None]  # (B, 1, E)
         if hasattr(self, "frame_embedding"):
-            embedding = embedding + self.frame_embedding(torch.arange(frames, device=latents.device))
+            indices = torch.arange(frames, device=latents.device)
+            embedding = embedding + self.frame_embedding(indices, motion)
         embedding = embedding.expand(clips, frames, -1).flatten(0, 1)
         return self.image.down_blocks[0].resnets[0].nonlinearity(embedding)
 

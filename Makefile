@@ -1,0 +1,59 @@
+# `make demo` runs the whole walk, `make test` proves it. Both set up .venv when it is not there.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup demo test lint types format models clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup    install the pinned packages into $(VENV) (Python 3.11 or newer; PYTHON=... chooses one)"
+	@echo "make demo     generate videos, curate, train and evaluate: about ten minutes on two cores"
+	@echo "make test     linter, formatter, type checker and tests"
+	@echo "make format   lay the code out"
+	@echo "make models   train the tiny models that are missing in pipelines/embedded/weights"
+	@echo "make clean    remove caches; runs and $(VENV) stay"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock
+	@set -e; \
+	for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "error: no Python 3.11 or newer here; install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	if [ ! -x $(BIN)/python ] && ! "$$python" -m venv $(VENV); then \
+	  rm -rf $(VENV); \
+	  echo "error: $$python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	fi; \
+	echo "installing the packages of requirements.lock into $(VENV) (a few minutes the first time)"; \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock; \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/dreamer demo
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+models: setup
+	$(BIN)/dreamer embedded models pipelines/embedded/weights
+
+clean:
+	rm -rf .pytest_cache .ruff_cache .mypy_cache build ./*.egg-info
+	find pipelines modeling jobs tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,55 @@
+"""`dreamer curate`: source table to clip table and shards."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, execute
+
+
+def curate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first N sources (data.limit).")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try sources again that failed or were quarantined.")
+    ] = False,
+    submit: Submit = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a table of videos into training clips.
+
+    Sources that cannot be read are listed with the reason at the end; they do not stop the rest.
+
+    \b
+    dreamer curate stock data.table=videos.csv run_directory=runs/mine --limit 20
+    dreamer curate stock data.table=videos/ run_directory=runs/mine curation.filters.max_text_area=null
+    """
+    settings = [*(overrides or ()), *([f"data.limit={limit}"] if limit else ())]
+
+    def work() -> Summary:
+        if submit is not None:
+            from jobs.submit import submit_command
+
+            return submit_command(submit, "curate", recipe, settings, ["--retry-failed"] * retry_failed)
+        from pipelines.recipe import load_recipe
+        from pipelines.workflow import run_recipe
+
+        options = {"retry_failed": True} if retry_failed else {}
+        return run_recipe(load_recipe(recipe, tuple(settings)), ("curate",), **options)["steps"]["curate"]
+
+    execute("Curation", work, curation_rows, json_output=json_output, debug=debug)
+
+
+def curation_rows(summary: Summary) -> Rows:
+    """The books: sources on top, what became of them below."""
+    for name in ("sources", "kept", "filtered", "failed", "quarantined", "clips"):
+        if name in summary:
+            yield name, summary[name]
+    for reason, count in sorted(summary.get("reasons", {}).items(), key=lambda item: -item[1]):
+        yield f"  {reason}", count
+    for bucket, count in summary.get("buckets", {}).items():
+        yield f"bucket {bucket}", count

@@ -1,0 +1,64 @@
+"""`dreamer evaluate`: a model's videos and what they measure."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.run import metric_rows, picture_rows
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, execute
+
+
+def evaluate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="A model folder; default: the recipe's last stage.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Results go to evaluate/NAME.")] = "final",
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Measure the videos that are there again; draw none.")
+    ] = False,
+    submit: Submit = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw the held-out clips and measure them.
+
+    Each number is written with its protocol, and logged to MLflow with parameters and videos.
+
+    \b
+    dreamer evaluate runs/mine/recipe.yaml
+    dreamer evaluate runs/mine/recipe.yaml --recompute
+    dreamer evaluate runs/mine/recipe.yaml --model runs/mine/train/low/model --name low
+    """
+
+    def work() -> Summary:
+        if submit is not None:
+            from jobs.submit import submit_command
+
+            options = [
+                "--name",
+                name,
+                *(["--model", str(model)] if model else []),
+                *["--recompute"] * recompute,
+            ]
+            return submit_command(submit, "evaluate", recipe, overrides, options)
+        from pipelines.recipe import load_recipe
+        from pipelines.workflow import prepared, run_recipe
+
+        settings = load_recipe(recipe, tuple(overrides or ()))
+        if model is None and name == "final":
+            again = {"recompute": True} if recompute else {}
+            return run_recipe(settings, ("evaluate",), **again)["steps"]["evaluate"]
+        from pipelines.evaluation.run import evaluate as evaluate_model
+
+        with prepared(settings, ("evaluate",)):
+            return evaluate_model(settings, model=model, name=name, recompute=recompute)
+
+    execute("Evaluation", work, evaluation_rows, json_output=json_output, debug=debug)
+
+
+def evaluation_rows(summary: Summary) -> Rows:
+    yield from metric_rows(summary["metrics"])
+    yield from picture_rows(summary["paths"], summary["tracking"]["uri"])

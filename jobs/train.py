@@ -1,0 +1,60 @@
+"""`dreamer train`: shards to a model, stage by stage."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, duration, execute
+
+
+def train(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    limit_steps: Annotated[
+        int | None,
+        typer.Option("--limit-steps", min=1, help="A trial: N steps of every stage, in a folder of its own."),
+    ] = None,
+    submit: Submit = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train the stages of a recipe on its clips.
+
+    Goes on from the last checkpoint; finished stages are not trained again.
+
+    \b
+    dreamer train stock data.table=videos.csv run_directory=runs/mine
+    dreamer train stock data.table=videos.csv run_directory=runs/mine --limit-steps 20
+    dreamer train runs/mine/recipe.yaml train.zero_stage=3 train.workers=4
+    """
+
+    def work() -> Summary:
+        if submit is not None:
+            from jobs.submit import submit_command
+
+            options = ["--limit-steps", str(limit_steps)] if limit_steps else []
+            return submit_command(submit, "train", recipe, overrides, options)
+        from pipelines.recipe import load_recipe
+        from pipelines.workflow import prepared, run_recipe
+
+        settings = load_recipe(recipe, tuple(overrides or ()))
+        if limit_steps is None:
+            return run_recipe(settings, ("train",))["steps"]["train"]
+        from pipelines.training.run import train as train_stages
+
+        with prepared(settings, ("train",)):
+            return train_stages(settings, limit_steps=limit_steps)
+
+    execute("Training", work, training_rows, json_output=json_output, debug=debug)
+
+
+def training_rows(summary: Summary) -> Rows:
+    """A line a stage: how far the loss came, on how many clips, how fast."""
+    for name, stage in summary["stages"].items():
+        yield (
+            name,
+            f"{stage['steps']} steps on {stage['clips']} clips, loss {stage['loss_first']:.4f} to "
+            f"{stage['loss_mean_of_last_50']:.4f}, {stage['samples_per_second']:.1f} clips/s, "
+            f"{duration(stage['seconds'])}",
+        )
+    yield "model", summary["model"]

@@ -1,0 +1,290 @@
+"""Preflight: what would stop a recipe half way is looked for before anything starts, and all said at once."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines.cluster import available_cpus
+from pipelines.models import resolve_model
+from pipelines.preflight_data import count_sources, data_faults
+from pipelines.recipe import Bucket, Recipe, RecipeError
+
+STEPS = ("curate", "train", "evaluate")
+TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+FLOAT16_BYTES, FLOAT32_BYTES = 2, 4
+# A checkpoint holds fp32 weights, their average and Adam's two moments.
+COPIES_PER_CHECKPOINT = 4
+# Temporal modules, adapter and pixel attention beside the image UNet's own weights, generously.
+VIDEO_UNET_GROWTH = 2.5
+DISK_RESERVE_BYTES = 200 * 10**6
+
+Faults = Iterator[str]
+
+
+class PreflightError(RecipeError):
+    """A recipe that would fail on the way; `faults` holds every one, each with its mend."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        many = f"{len(faults)} things stand" if len(faults) > 1 else "one thing stands"
+        super().__init__(
+            f"{many} in the way of this recipe:\n" + "\n".join(f"  - {fault}" for fault in faults)
+        )
+
+
+def preflight(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> None:
+    """Check everything that `steps` will need; raises PreflightError with all faults at once."""
+    faults = list(find_faults(recipe, steps))
+    if faults:
+        raise PreflightError(faults)
+
+
+def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
+    """Every fault as `where: what; mend`. Reads configurations and the table, no weights and no video."""
+    yield from model_faults(recipe, steps)
+    if "curate" in steps:
+        yield from data_faults(recipe, steps)
+    yield from bucket_faults(recipe)
+    yield from directory_faults(recipe)
+    yield from disk_faults(recipe, steps)
+    yield from resource_faults(recipe, steps)
+    yield from tracking_faults(recipe, steps)
+
+
+# ---------------------------------------------------------------- models
+
+
+def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
+    """Folders, configurations and weights that are missing, and parts that do not fit together."""
+    models = recipe.models
+    yield from _folder_faults("models.text_to_image", models.text_to_image, ("vae", "unet", "text_encoder"))
+    yield from _folder_faults("models.image_encoder", models.image_encoder, ("",))
+    yield from _folder_faults("models.motion_encoder", models.motion_encoder, ("",))
+    if models.video_classifier is not None and "evaluate" in steps:
+        yield from _folder_faults("models.video_classifier", models.video_classifier, ("",))
+    for where, path, folder in (
+        ("models.text_to_image", models.text_to_image, "tokenizer"),
+        ("models.motion_encoder", models.motion_encoder, ""),
+    ):
+        yield from _tokenizer_faults(where, path, folder)
+    yield from _fit_faults(recipe)
+
+
+def _folder_faults(where: str, path: str, parts: tuple[str, ...]) -> Faults:
+    try:
+        folder = resolve_model(path)
+    except FileNotFoundError as error:
+        yield f"{where}: {error}"
+        return
+    for part in parts:
+        if not (folder / part / "config.json").is_file():
+            yield f"{where}: {folder / part} has no config.json; give a folder in Hugging Face format"
+            continue
+        if not any((folder / part).glob("*.safetensors")):
+            others = sorted(file.name for file in (folder / part).glob("*.bin"))
+            found = f"only {', '.join(others)}" if others else "no weights"
+            yield (
+                f"{where}: {folder / part} has {found}; weights are read as .safetensors only "
+                "(`model.save_pretrained(FOLDER, safe_serialization=True)` converts them)"
+            )
+
+
+def _tokenizer_faults(where: str, path: str, part: str) -> Faults:
+    try:
+        folder = resolve_model(path) / part
+    except FileNotFoundError:
+        return  # said already
+    vocabularies = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+    if not any((folder / name).is_file() for name in vocabularies):
+        yield f"{where}: no tokenizer in {folder} (one of {', '.join(vocabularies)}); copy it there"
+
+
+def _fit_faults(recipe: Recipe) -> Faults:
+    unet, vae, text, image = (
+        model_config(recipe.models.text_to_image, "unet"),
+        model_config(recipe.models.text_to_image, "vae"),
+        model_config(recipe.models.text_to_image, "text_encoder"),
+        model_config(recipe.models.image_encoder),
+    )
+    width, expected = text.get("hidden_size"), unet.get("cross_attention_dim")
+    if width and expected and width != expected:
+        yield (
+            f"models.text_to_image: the text encoder gives {width} numbers a token, the UNet's "
+            f"cross-attention wants {expected}; take both from one Stable Diffusion folder"
+        )
+    latent, channels = vae.get("latent_channels"), unet.get("in_channels")
+    if latent and channels and latent != channels:
+        yield (
+            f"models.text_to_image: the VAE has {latent} latent channels, the UNet {channels}; a plain "
+            "text-to-image UNet is needed, no inpainting or depth variant"
+        )
+    if image and not (image.get("vision_config") or image.get("image_size")):
+        yield (
+            f"models.image_encoder: {recipe.models.image_encoder} is no CLIP model with a vision tower "
+            f"(model_type {image.get('model_type')!r}); give a CLIPModel folder"
+        )
+    inner, outer = (image.get("vision_config") or {}).get("projection_dim"), image.get("projection_dim")
+    if inner and outer and inner != outer:
+        yield (
+            f"models.image_encoder: {recipe.models.image_encoder} says projection_dim {outer}, and {inner} for its "
+            f"vision tower; set vision_config.projection_dim of its config.json to {outer}"
+        )
+    motion = model_config(recipe.models.motion_encoder)
+    if motion and "t5" not in str(motion.get("model_type")):
+        yield (
+            f"models.motion_encoder: {recipe.models.motion_encoder} is a {motion.get('model_type')!r} model; "
+            "the motion caption is read by a T5 encoder"
+        )
+
+
+def model_config(path: str, part: str = "") -> dict[str, Any]:
+    """A model folder's config.json; {} when the folder or the file is missing."""
+    try:
+        return json.loads((resolve_model(path) / part / "config.json").read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def vae_factor(recipe: Recipe) -> int | None:
+    """Pixels per latent pixel; None when the VAE's configuration cannot be read."""
+    levels = model_config(recipe.models.text_to_image, "vae").get("block_out_channels")
+    return 2 ** (len(levels) - 1) if levels else None
+
+
+# ---------------------------------------------------------------- buckets, disk, machines
+
+
+def bucket_faults(recipe: Recipe) -> Faults:
+    factor = vae_factor(recipe)
+    levels = model_config(recipe.models.text_to_image, "unet").get("block_out_channels")
+    if factor is None or not levels:
+        return  # the models' faults say why
+    step = factor * 2 ** (len(levels) - 1)
+    for tier, buckets in recipe.curation.tiers.items():
+        for bucket in buckets:
+            for name, pixels in (("height", bucket.height), ("width", bucket.width)):
+                if pixels % step:
+                    yield (
+                        f"curation.tiers.{tier}: {name} {pixels} of {bucket} is no multiple of {step} pixels "
+                        f"(the VAE shrinks by {factor}, the UNet halves {len(levels) - 1} times); nearest: "
+                        f"{max(step, round(pixels / step) * step)}"
+                    )
+            if bucket.frames < 2:
+                yield f"curation.tiers.{tier}: {bucket} has one frame; motion needs at least 2"
+
+
+def directory_faults(recipe: Recipe) -> Faults:
+    if "://" in recipe.run_directory:
+        yield f"run_directory: {recipe.run_directory} is no folder; give one on this or a mounted disk"
+        return
+    folder = Path(recipe.run_directory).absolute()
+    existing = _existing(folder)
+    if not existing.is_dir():
+        yield f"run_directory: {existing} is a file; choose another with run_directory=FOLDER"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield f"run_directory: {existing} cannot be written to; choose another with run_directory=FOLDER"
+
+
+def disk_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
+    if "://" in recipe.run_directory:
+        return
+    existing = _existing(Path(recipe.run_directory).absolute())
+    needed, free = run_bytes(recipe, steps), shutil.disk_usage(existing).free
+    if needed > free:
+        yield (
+            f"run_directory: {existing} has {free / 1e9:.1f} GB free, this recipe needs about "
+            f"{needed / 1e9:.1f} GB; choose another disk with run_directory=FOLDER, or fewer sources "
+            "with data.limit=N"
+        )
+
+
+def run_bytes(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> int:
+    """About how much a run leaves: shards, as if every source gave all its clips, checkpoints and models."""
+    total = DISK_RESERVE_BYTES
+    if "curate" in steps:
+        clips = count_sources(recipe.data) * recipe.curation.shots.clips_per_shot
+        # A clip goes into one bucket of each tier: the largest is the most it can take.
+        total += clips * sum(
+            max(clip_bytes(recipe, bucket) for bucket in buckets)
+            for buckets in recipe.curation.tiers.values()
+        )
+    if "train" in steps and recipe.train is not None:
+        copies = recipe.train.keep_checkpoints + 1  # the new one is written before the oldest goes
+        weights = VIDEO_UNET_GROWTH * _weight_bytes(recipe.models.text_to_image, "unet")
+        frozen = _weight_bytes(recipe.models.text_to_image, "") + _weight_bytes(
+            recipe.models.motion_encoder, ""
+        )
+        for _ in recipe.train.stages:
+            total += int(weights * (copies * COPIES_PER_CHECKPOINT + 1) + frozen)
+    return total
+
+
+def clip_bytes(recipe: Recipe, bucket: Bucket) -> int:
+    """Bytes of one clip in a shard: latents' mean and deviation, flow and its mask, image features."""
+    factor = vae_factor(recipe) or 8
+    channels = model_config(recipe.models.text_to_image, "vae").get("latent_channels", 4)
+    area = (bucket.height // factor) * (bucket.width // factor)
+    vision = model_config(recipe.models.image_encoder).get("vision_config") or {}
+    latents = 2 * channels * bucket.frames * area * FLOAT16_BYTES
+    flow = (bucket.frames - 1) * area * (2 * FLOAT16_BYTES + 1)
+    features = recipe.curation.precompute.image_tokens * vision.get("hidden_size", 1024) * FLOAT16_BYTES
+    return latents + flow + features
+
+
+def _weight_bytes(path: str, part: str) -> int:
+    """Size of a folder's weights as fp32 (files on disk are taken for fp32)."""
+    try:
+        folder = resolve_model(path) / part
+    except FileNotFoundError:
+        return 0
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
+def resource_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
+    """Workers that a local Ray could never place; a cluster's autoscaler is asked by Ray itself."""
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    cpus = max(2, available_cpus())
+    for name, settings in (("train", recipe.train), ("evaluate", recipe.evaluate)):
+        if settings is None or name not in steps:
+            continue
+        workers, each_cpus = settings.workers, settings.cpus_per_worker
+        if workers * each_cpus > cpus:
+            yield (
+                f"{name}: {workers} workers with {each_cpus:g} CPUs each want {workers * each_cpus:g} of the "
+                f"{cpus} here; set {name}.cpus_per_worker={cpus / workers / 2:g} or fewer workers, "
+                "or send the recipe to a cluster with --submit"
+            )
+        if settings.gpus_per_worker:
+            yield from _gpu_faults(name, workers * settings.gpus_per_worker)
+
+
+def _gpu_faults(name: str, wanted: float) -> Faults:
+    import torch
+
+    if not torch.cuda.is_available():
+        reason = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
+        yield f"{name}.gpus_per_worker: {reason}; set {name}.gpus_per_worker=0 or use --submit"
+    elif wanted > torch.cuda.device_count():
+        yield f"{name}.workers: {wanted:g} GPUs are wanted, {torch.cuda.device_count()} are here"
+
+
+def tracking_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
+    uri = recipe.tracking.uri
+    if uri is None or "evaluate" not in steps:
+        return
+    scheme = urlsplit(uri).scheme.split("+")[0]
+    if scheme not in TRACKING_SCHEMES:
+        yield (
+            f"tracking.uri: {uri!r} is no store that MLflow takes (it refuses plain folders); "
+            "write tracking.uri=sqlite:///FILE.db or http://HOST:PORT; left out: SQLite in the run directory"
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest ancestor that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -1,0 +1,236 @@
+"""The steps of one recipe in order, each skipped when its output is whole and current."""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.cluster import start_ray
+from pipelines.fingerprint import fingerprint, source_fingerprint
+from pipelines.layout import RunLayout
+from pipelines.models import weights_sha256
+from pipelines.preflight import STEPS, preflight
+from pipelines.progress import stderr_console
+from pipelines.recipe import DataSettings, Recipe
+from pipelines.training.tracking import tracking_uri
+
+Summary = dict[str, Any]
+
+
+class WorkflowError(RuntimeError):
+    """A run that cannot go on; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run: what it does, what its result depends on, and where it leaves it."""
+
+    name: str
+    work: Callable[..., Summary]
+    fingerprint: str
+    folder: Path
+    outputs: tuple[Path, ...]
+
+    @property
+    def record(self) -> Path:
+        """Written last, beside the outputs: fingerprint, summary, and every file with its size."""
+        return self.folder / "step.json"
+
+
+def run_recipe(recipe: Recipe, steps: tuple[str, ...] = STEPS, **options: bool) -> Summary:
+    """Curate, train and evaluate as the recipe says; returns what `summary.json` holds.
+
+    With fewer `steps` only those are done, on what the others left. `options` go to the one step that is
+    asked for, which is then not skipped. Raises PreflightError before anything
+    starts, WorkflowError when another process works on the same run directory, and what the steps raise.
+    """
+    preflight(recipe, steps)
+    layout = RunLayout(Path(recipe.run_directory))
+    with exclusive(layout.root):
+        write_recipe(recipe, layout)
+        records = run_steps(steps_of(recipe, layout), recipe, steps, **options)
+        summary = _summary(recipe, layout, records)
+        write_whole(layout.summary, json.dumps(summary, indent=2, default=str) + "\n")
+    return summary
+
+
+def run_steps(
+    steps: Iterable[Step], recipe: Recipe, wanted: tuple[str, ...], **options: bool
+) -> dict[str, Summary]:
+    """Do the wanted steps that are not whole and current; returns the records of all that are, by name."""
+    records: dict[str, Summary] = {}
+    with ExitStack() as resources:
+        for step in steps:
+            record = current_record(step)
+            if step.name in wanted and (record is None or options):
+                resources.enter_context(start_ray())  # once for all steps that follow
+                record = _do(step, recipe, **options)
+            elif step.name in wanted:
+                _say(f"{step.name}: whole and current, skipped")
+            if record is not None:
+                records[step.name] = record
+    return records
+
+
+@contextmanager
+def prepared(recipe: Recipe, steps: tuple[str, ...]) -> Iterator[RunLayout]:
+    """Everything that work beside the recipe's own steps needs: preflight, the run directory, Ray."""
+    preflight(recipe, steps)
+    layout = RunLayout(Path(recipe.run_directory))
+    with exclusive(layout.root), start_ray():
+        yield layout
+
+
+def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
+    """The recipe's steps; each fingerprint holds the one before, so that a change runs through to the end."""
+    from pipelines.curation.run import curate
+
+    models = recipe.models
+    frozen = [
+        weights_sha256(path) for path in (models.text_to_image, models.image_encoder, models.motion_encoder)
+    ]
+    upstream = fingerprint(
+        recipe.data,
+        table_stamp(recipe.data),
+        recipe.curation,
+        frozen,
+        source_fingerprint("pipelines.curation"),
+    )
+    outputs = (layout.manifest, layout.clips, layout.data / "shards")
+    yield Step("curate", curate, upstream, layout.data, outputs)
+    if recipe.train is not None:
+        from pipelines.training.run import train
+
+        code = source_fingerprint("pipelines.training", "modeling")
+        upstream = fingerprint(upstream, recipe.train, recipe.model, recipe.seed, code)
+        models_made = tuple(layout.model(stage.name) for stage in recipe.train.stages)
+        yield Step("train", train, upstream, layout.root / "train", models_made)
+    if recipe.evaluate is not None:
+        from pipelines.evaluation.run import evaluate
+
+        judge = [weights_sha256(models.video_classifier)] if models.video_classifier else []
+        code = source_fingerprint("pipelines.evaluation", "pipelines.media", "modeling")
+        upstream = fingerprint(upstream, recipe.evaluate, recipe.seed, recipe.tracking, judge, code)
+        folder = layout.evaluation("final")
+        yield Step("evaluate", evaluate, upstream, folder, (folder,))
+
+
+def current_record(step: Step) -> Summary | None:
+    """The step's record when its fingerprint is today's and every file is there in full; None otherwise."""
+    if not step.record.is_file():
+        return None
+    record = json.loads(step.record.read_text())
+    whole = all(_size(step.folder / name) == size for name, size in record["files"].items())
+    return record if record["fingerprint"] == step.fingerprint and whole else None
+
+
+def _do(step: Step, recipe: Recipe, **options: bool) -> Summary:
+    _say(f"{step.name}: starts")
+    step.record.unlink(missing_ok=True)
+    started = time.monotonic()
+    summary = step.work(recipe, **options)
+    record = {
+        "step": step.name,
+        "fingerprint": step.fingerprint,
+        "seconds": round(time.monotonic() - started, 1),
+        "summary": summary,
+        "files": _files(step),
+    }
+    write_whole(step.record, json.dumps(record, indent=2, default=str) + "\n")
+    _say(f"{step.name}: done in {record['seconds']:.0f} s")
+    return record
+
+
+def _files(step: Step) -> dict[str, int]:
+    found = (file for output in step.outputs for file in sorted(output.rglob("*")) if file.is_file())
+    return {str(file.relative_to(step.folder)): file.stat().st_size for file in found if file != step.record}
+
+
+def _size(file: Path) -> int | None:
+    return file.stat().st_size if file.is_file() else None
+
+
+def _summary(recipe: Recipe, layout: RunLayout, records: dict[str, Summary]) -> Summary:
+    evaluated = records.get("evaluate", {}).get("summary", {})
+    last_stage = recipe.train.stages[-1].name if recipe.train else None
+    return {
+        "name": recipe.name,
+        "fingerprint": recipe_fingerprint(recipe),
+        "metrics": evaluated.get("metrics", {}),
+        "seconds": {name: record["seconds"] for name, record in records.items()},
+        "paths": {
+            "run_directory": str(layout.root),
+            "recipe": str(layout.recipe),
+            "clips": str(layout.clips),
+            "model": str(layout.model(last_stage)) if last_stage else None,
+            **evaluated.get("paths", {}),
+            "tracking": tracking_uri(recipe),
+        },
+        "steps": {name: record["summary"] for name, record in records.items()},
+    }
+
+
+# ---------------------------------------------------------------- what a run is
+
+
+def recipe_fingerprint(recipe: Recipe) -> str:
+    """Fingerprint of what the recipe asks for, wherever the run directory lies."""
+    return fingerprint(recipe.model_dump(mode="json", exclude={"run_directory"}))
+
+
+def write_recipe(recipe: Recipe, layout: RunLayout) -> None:
+    """recipe.yaml: the recipe as resolved. It can be run again as it is."""
+    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    write_whole(layout.recipe, f"# fingerprint: {recipe_fingerprint(recipe)}\n{settings}")
+
+
+def table_stamp(data: DataSettings) -> str:
+    """Changes when the source table does; of a folder, when a file comes, goes or is written."""
+    table = Path(data.table)
+    if table.is_file():
+        with table.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    if table.is_dir():
+        files = sorted(path for path in table.rglob("*") if path.is_file())
+        stats = [(str(path.relative_to(table)), path.stat()) for path in files]
+        return fingerprint([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    return data.table
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under another name, then rename it: a file that exists is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+@contextmanager
+def exclusive(run_directory: Path) -> Iterator[None]:
+    """Hold a run directory for this process; the lock goes with the process, however it ends."""
+    run_directory.mkdir(parents=True, exist_ok=True)
+    with (run_directory / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise WorkflowError(
+                f"process {lock.read().strip() or '(unknown)'} is at work in {run_directory}; wait for it, "
+                "or choose another folder with run_directory=FOLDER"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _say(text: str) -> None:
+    stderr_console().print(text, markup=False, highlight=False)

@@ -1,0 +1,158 @@
+"""`--submit`: a command as a Ray job on a real head that wants a token."""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from jobs.submit import PROJECT, SUBMITTED_RECIPE, project_files, working_tree
+from pipelines.recipe import load_recipe
+
+START_SECONDS = 240  # 7 s on an idle machine
+
+
+def free_port() -> int:
+    """Above the ports that Ray gives to workers (10002 to 19999)."""
+    for port in range(28000 + os.getpid() % 2000, 32000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise RuntimeError("no free port")
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[tuple[str, dict[str, str]]]:
+    """(address of a Ray head with token authentication, environment that holds the token)."""
+    # Short: Ray's sockets lie in there, and their paths have at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        token = Path(folder) / "token"
+        token.write_text(secrets.token_hex(32))
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            # The dashboard gives up when its parts are slow to start, as they are on a busy machine.
+            "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": str(START_SECONDS),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        ports = {
+            "port": 0,
+            "dashboard-port": 0,
+            "dashboard-agent-listen-port": 0,
+            "ray-client-server-port": 0,
+        }
+        base = free_port()
+        flags = [f"--{name}={base + number}" for number, name in enumerate(ports)]
+        flags += ["--dashboard-host=127.0.0.1", f"--temp-dir={folder}/r", "--disable-usage-stats"]
+        process = subprocess.Popen(
+            ["ray", "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=100000000", *flags],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        address = f"http://127.0.0.1:{base + 1}"
+        try:
+            wait_for(f"{address}/api/version", token.read_text(), process)
+            yield address, environment
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            finally:
+                # The head's own process group: nothing of anybody else's.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(url: str, token: str, process: subprocess.Popen) -> None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    for _ in range(2 * START_SECONDS):
+        assert process.poll() is None, "the Ray head ended"
+        try:
+            with urllib.request.urlopen(request, timeout=5):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.5)
+    raise TimeoutError(f"no Ray head at {url} after {START_SECONDS} s")
+
+
+def submit(address: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs.cli", *arguments, "--submit", address, "--json"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_a_job_fails_with_its_own_exit_code_and_the_log_is_shown(head, tmp_path: Path):
+    address, environment = head
+    done = submit(
+        address,
+        environment,
+        "curate",
+        "demo",
+        "data.table=/nowhere/x.csv",
+        f"run_directory={tmp_path / 'run'}",
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Running entrypoint" in done.stderr
+    assert "no table or folder /nowhere/x.csv" in done.stderr
+    assert "/nowhere/x.csv" in json.loads(done.stdout)["error"]
+
+
+def test_a_job_does_the_work_and_returns_its_summary(head, sprites: Path, tmp_path: Path):
+    address, environment = head
+    done = submit(
+        address,
+        environment,
+        "curate",
+        "demo",
+        f"data.table={sprites / 'sprites.csv'}",
+        f"run_directory={tmp_path / 'run'}",
+        "data.limit=2",
+        "curation.units=1",
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["sources"] == summary["kept"] == 2
+    assert summary["job_id"] in done.stderr
+    assert len(list((tmp_path / "run" / "data" / "shards").rglob("*.parquet"))) == 2
+
+
+def test_a_wrong_token_is_refused_with_what_to_do(head, tmp_path: Path):
+    address, environment = head
+    token = tmp_path / "token"
+    token.write_text("wrong")
+    arguments = ("curate", "demo", "data.table=/x.csv", f"run_directory={tmp_path}")
+    done = submit(address, {**environment, "RAY_AUTH_TOKEN_PATH": str(token)}, *arguments)
+    assert done.returncode == 1
+    assert "wants another token" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_relative_paths_are_refused_before_anything_is_sent():
+    done = submit("http://127.0.0.1:1", dict(os.environ), "run", "demo")
+    assert done.returncode == 2
+    assert "run_directory=runs/demo" in done.stderr
+    assert "data.table=runs/demo/sprites/sprites.csv" in done.stderr
+
+
+def test_the_tree_that_is_sent_holds_the_code_and_the_recipe_and_nothing_that_git_ignores():
+    names = {file.relative_to(PROJECT).as_posix() for file in project_files()}
+    assert {"jobs/cli.py", "jobs/recipes/demo.yaml", "pipelines/workflow.py", "modeling/unet.py"} <= names
+    assert not any(name.startswith((".venv/", "runs/", ".git/")) or "__pycache__" in name for name in names)
+    recipe = load_recipe("demo", ("run_directory=/data/run", "seed=4"))
+    with working_tree(recipe) as folder:
+        assert load_recipe(str(folder / SUBMITTED_RECIPE)) == recipe
+        assert (folder / "jobs" / "cli.py").is_file()
+    assert not folder.exists()

@@ -1,0 +1,38 @@
+"""A local Ray: quiet, small, ours, and gone afterwards."""
+
+import os
+
+from pipelines.cluster import DRIVER_ENVIRONMENT, environment, start_ray
+
+
+def test_a_local_ray_has_room_for_two_hands_its_settings_to_workers_and_ends(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    with start_ray() as resources:
+        import ray
+
+        assert resources["CPU"] >= 2
+        with start_ray() as nested:
+            assert nested["CPU"] == resources["CPU"]
+        assert ray.is_initialized()  # the nested one did not end it
+
+        @ray.remote
+        def threads() -> str | None:
+            return os.environ.get("OMP_NUM_THREADS")
+
+        assert ray.get(threads.remote()) == "1"
+        assert os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.1"
+    assert not ray.is_initialized()
+    assert {name for name in DRIVER_ENVIRONMENT if name in os.environ} == {
+        name for name in DRIVER_ENVIRONMENT if name in before
+    }
+
+
+def test_a_variable_that_a_person_set_stays_theirs(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with environment({"OMP_NUM_THREADS": "1", "DREAMER_TEST": "1"}):
+        assert os.environ["OMP_NUM_THREADS"] == "7"
+        assert os.environ["DREAMER_TEST"] == "1"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "DREAMER_TEST" not in os.environ

@@ -1,0 +1,212 @@
+"""Preflight: everything that would stop a run is said before it starts, at once, with its mend."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipelines.preflight import PreflightError, clip_bytes, find_faults, preflight, run_bytes
+from pipelines.recipe import Bucket, Recipe, RecipeError, load_recipe
+
+CONFIGS = {
+    "stable_diffusion/vae": {"block_out_channels": [8, 8, 8], "latent_channels": 4},
+    "stable_diffusion/unet": {"block_out_channels": [8, 16], "in_channels": 4, "cross_attention_dim": 16},
+    "stable_diffusion/text_encoder": {"hidden_size": 16},
+    "clip": {
+        "model_type": "clip",
+        "projection_dim": 8,
+        "vision_config": {"hidden_size": 32, "projection_dim": 8},
+    },
+    "motion_encoder": {"model_type": "t5", "d_model": 16},
+}
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Model folders with configurations, vocabularies and (tiny) weights."""
+    folder = tmp_path / "models"
+    for name, config in CONFIGS.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text(json.dumps(config))
+        save_file({"weight": torch.zeros(4)}, folder / name / "model.safetensors")
+    for name in ("stable_diffusion/tokenizer", "motion_encoder"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "tokenizer.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    file = tmp_path / "videos.csv"
+    splits = ["train"] * 4 + ["validation", "held_out", "held_out_two", "held_out_pan"]
+    rows = [f'{i},videos/{i}.mp4,"a red star, moving",{split},[],still' for i, split in enumerate(splits)]
+    file.write_text("\n".join(["videoid,contentUrl,name,split,sprites,camera", *rows]) + "\n")
+    return file
+
+
+@pytest.fixture
+def recipe(models: Path, table: Path, tmp_path: Path):
+    def make(*overrides: str) -> Recipe:
+        return load_recipe(
+            "demo",
+            (
+                f"models.text_to_image={models / 'stable_diffusion'}",
+                f"models.image_encoder={models / 'clip'}",
+                f"models.motion_encoder={models / 'motion_encoder'}",
+                "models.video_classifier=null",
+                f"data.table={table}",
+                f"run_directory={tmp_path / 'run'}",
+                *overrides,
+            ),
+        )
+
+    return make
+
+
+def faults(recipe: Recipe, *steps: str) -> list[str]:
+    return list(find_faults(recipe, steps)) if steps else list(find_faults(recipe))
+
+
+def only_fault(recipe: Recipe, *steps: str) -> str:
+    found = faults(recipe, *steps)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_a_recipe_that_can_run_passes(recipe):
+    preflight(recipe())
+
+
+def test_all_faults_are_said_at_once(recipe, tmp_path: Path):
+    wrong = recipe(
+        "models.motion_encoder=nowhere",
+        f"data.table={tmp_path / 'nothing.csv'}",
+        "curation.tiers.low=[8x30x32]",
+        "train.cpus_per_worker=1000",
+        "tracking.uri=runs/tracking",
+    )
+    with pytest.raises(PreflightError) as caught:
+        preflight(wrong)
+    assert isinstance(caught.value, RecipeError)
+    assert len(caught.value.faults) == 5
+    for place in ("models.motion_encoder", "data.table", "curation.tiers.low", "train:", "tracking.uri"):
+        assert place in str(caught.value)
+
+
+def test_a_missing_model_says_how_to_get_it(recipe):
+    assert "hf download" in only_fault(recipe("models.image_encoder=nowhere"))
+    assert "dreamer embedded models" in only_fault(recipe("models.image_encoder=embedded://nothing"))
+
+
+def test_pickled_weights_are_refused_with_the_way_to_convert_them(recipe, models: Path):
+    vae = models / "stable_diffusion" / "vae"
+    (vae / "model.safetensors").rename(vae / "diffusion_pytorch_model.bin")
+    fault = only_fault(recipe())
+    assert "only diffusion_pytorch_model.bin" in fault
+    assert "safe_serialization=True" in fault
+
+
+def test_a_tokenizer_that_is_missing_is_said(recipe, models: Path):
+    shutil.rmtree(models / "stable_diffusion" / "tokenizer")
+    assert "no tokenizer" in only_fault(recipe())
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("stable_diffusion/text_encoder", {"hidden_size": 24}, "cross-attention wants 16"),
+        ("stable_diffusion/unet", {"in_channels": 9}, "no inpainting"),
+        ("clip", {"vision_config": None}, "no CLIP model with a vision tower"),
+        ("clip", {"projection_dim": 16}, "set vision_config.projection_dim"),
+        ("motion_encoder", {"model_type": "bert"}, "read by a T5 encoder"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_said(recipe, models: Path, part, change, message):
+    (models / part / "config.json").write_text(json.dumps({**CONFIGS[part], **change}))
+    assert message in only_fault(recipe())
+
+
+def test_a_bucket_that_the_networks_cannot_divide_names_the_nearest(recipe):
+    # The VAE shrinks by 4, the UNet halves once: multiples of 8.
+    assert "height 30 of 8x30x32 is no multiple of 8" in only_fault(recipe("curation.tiers.low=[8x30x32]"))
+    assert "one frame" in only_fault(recipe("curation.tiers.low=[1x32x32]"))
+
+
+def test_a_table_that_is_spelled_wrongly_names_the_one_beside_it(recipe, table: Path):
+    fault = only_fault(recipe(f"data.table={table.with_name('video.csv')}"))
+    assert f"did you mean data.table={table}" in fault
+
+
+def test_missing_columns_are_named(recipe):
+    fault = only_fault(recipe("data.columns.caption=title"))
+    assert "data.columns.caption" in fault
+    assert "'title'" in fault
+
+
+def test_a_table_without_rows_is_refused(recipe, table: Path):
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    assert "has a header but no row" in only_fault(recipe())
+
+
+def test_a_split_that_no_row_has_is_said_with_those_that_are_there(recipe):
+    fault = only_fault(recipe("evaluate.sets.0.split=test"))
+    assert "evaluate.sets.0.split" in fault
+    assert "train (4)" in fault
+
+
+def test_without_a_split_column_everything_is_training_data(recipe):
+    found = faults(recipe("data.columns.split=null"))
+    assert len(found) == 3  # the three held-out sets
+    assert all("data.columns.split names no column" in fault for fault in found)
+
+
+def test_a_folder_without_videos_is_refused(recipe, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    assert "no video" in only_fault(recipe(f"data.table={tmp_path / 'empty'}"), "curate")
+
+
+def test_only_what_the_steps_need_is_looked_at(recipe, tmp_path: Path):
+    trained = recipe(f"data.table={tmp_path / 'gone.csv'}", "tracking.uri=runs/x")
+    assert faults(trained, "train") == []
+
+
+def test_a_run_directory_that_is_a_file_is_refused(recipe, table: Path):
+    assert "is a file" in only_fault(recipe(f"run_directory={table}/run"))
+
+
+def test_a_disk_that_is_too_small_is_refused(recipe, monkeypatch: pytest.MonkeyPatch):
+    usage = shutil.disk_usage("/")._replace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    fault = only_fault(recipe())
+    assert "0.0 GB free" in fault
+    assert "data.limit=N" in fault
+
+
+def test_disk_grows_with_clips_and_their_size(recipe):
+    small, large = Bucket(frames=8, height=32, width=32), Bucket(frames=8, height=64, width=64)
+    settings = recipe()
+    # 8x8 latents, 4 channels, mean and deviation as float16; flow and its mask; 16 image tokens of width 32.
+    assert clip_bytes(settings, small) == 2 * 4 * 8 * 64 * 2 + 7 * 64 * 5 + 16 * 32 * 2
+    assert clip_bytes(settings, large) > 3 * clip_bytes(settings, small)
+    assert run_bytes(recipe("data.limit=2")) < run_bytes(settings)
+
+
+def test_more_workers_than_cores_are_refused_on_a_local_run_only(recipe, monkeypatch: pytest.MonkeyPatch):
+    crowded = recipe("train.workers=8", "train.cpus_per_worker=100", "train.global_batch_clips=16")
+    assert "8 workers with 100 CPUs each want 800" in only_fault(crowded)
+    monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
+    assert faults(crowded) == []
+
+
+def test_gpus_that_are_not_there_are_said(recipe):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has GPUs")
+    assert "train.gpus_per_worker=0" in only_fault(recipe("train.gpus_per_worker=1"))
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///x.db", "http://127.0.0.1:5000", "postgresql+psycopg2://h/db"])
+def test_stores_that_mlflow_takes_pass(recipe, uri):
+    assert faults(recipe(f"tracking.uri={uri}")) == []

@@ -1,0 +1,108 @@
+"""Recipes: what is wrong is said by name, and what is right reads back as it was."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.recipe import RECIPES, Bucket, Recipe, RecipeError, find_recipe, load_recipe
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_every_recipe_that_ships_parses(name):
+    assert load_recipe(name).name == name
+
+
+def test_an_unknown_key_names_the_nearest_one():
+    with pytest.raises(
+        RecipeError, match=r"train\.global_batch_clip: unknown key; did you mean 'global_batch_clips'"
+    ):
+        load_recipe("demo", ("train.global_batch_clip=4",))
+
+
+def test_an_unknown_key_inside_a_stage_names_its_place():
+    with pytest.raises(RecipeError, match=r"train\.stages\.1\.step: unknown key; did you mean 'steps'"):
+        load_recipe("demo", ("train.stages.1.step=4",))
+
+
+def test_all_faults_are_said_at_once():
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("demo", ("train.workers=none", "curation.fsp=8", "evaluate.sampling.guidance_rescale=2"))
+    for place in ("train.workers", "curation.fsp", "evaluate.sampling.guidance_rescale"):
+        assert place in str(caught.value)
+
+
+def test_overrides_reach_nested_keys_list_entries_and_sections_that_are_not_there():
+    recipe = load_recipe(
+        "demo",
+        (
+            "train.stages.0.steps=7",
+            "curation.filters.max_static=0.5",
+            "curation.shots.threshold=null",
+            "seed=3",
+        ),
+    )
+    assert recipe.train is not None
+    assert recipe.train.stages[0].steps == 7
+    assert recipe.curation.filters.max_static == 0.5
+    assert recipe.curation.shots.threshold is None
+    assert recipe.seed == 3
+
+
+def test_a_section_can_be_taken_out():
+    assert load_recipe("demo", ("evaluate=null",)).evaluate is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "section.key=value"),
+        ("=3", "section.key=value"),
+        ("train.stages.9.steps=1", "none of the list's entries 0 to"),
+        ("train.stages.first.steps=1", "none of the list's entries"),
+        ("seed.deeper=1", "no section around 'deeper'"),
+        ("data.table=[", "no YAML value"),
+    ],
+)
+def test_an_override_that_fits_nowhere_is_refused(override, message):
+    with pytest.raises(RecipeError, match=message.replace(".", r"\.")):
+        load_recipe("demo", (override,))
+
+
+def test_an_unknown_recipe_lists_those_that_ship():
+    with pytest.raises(RecipeError, match="demo, stock"):
+        find_recipe("nothing")
+
+
+def test_a_batch_that_workers_cannot_divide_is_refused():
+    with pytest.raises(RecipeError, match="global_batch_clips=10 cannot be divided among workers=4"):
+        load_recipe("demo", ("train.workers=4", "train.global_batch_clips=10"))
+
+
+def test_a_stage_of_an_unknown_tier_is_refused():
+    with pytest.raises(RecipeError, match=r"train\.stages\.low: tier 'huge' is none of curation\.tiers"):
+        load_recipe("demo", ("train.stages.0.tier=huge",))
+
+
+def test_a_resolved_recipe_reads_back_as_itself(tmp_path: Path):
+    recipe = load_recipe("stock", ("data.limit=5",))
+    file = tmp_path / "again.yaml"
+    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert load_recipe(str(file)) == recipe
+
+
+def test_buckets_are_written_as_people_write_them():
+    assert Bucket(frames=16, height=320, width=512).model_dump() == "16x320x512"
+    assert isinstance(load_recipe("demo"), Recipe)
+    with pytest.raises(RecipeError, match="FRAMESxHEIGHTxWIDTH"):
+        load_recipe("demo", ("curation.tiers.low=[64x64]",))
+
+
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path):
+    file = tmp_path / "list.yaml"
+    file.write_text("- 1\n")
+    with pytest.raises(RecipeError, match="mapping of settings"):
+        load_recipe(str(file))
+    file.write_text("a: [\n")
+    with pytest.raises(RecipeError, match="is not YAML"):
+        load_recipe(str(file))

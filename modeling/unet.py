@@ -147,12 +147,12 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
             )
         if pixel_attention:
             self.image_pyramid = ImagePyramid(latent_channels, widths)
-            # One in each block that attends at all, after its first pair: one per scale and direction.
+            # After the first pair of every block: one per scale and direction.
             self.paca = nn.ModuleDict(
                 {
                     name: PixelAttention(channels, pixel_attention_head_dim, pixel_attention_window)
-                    for name, channels, _, attention in where
-                    if attention is not None and name.endswith("_0")
+                    for name, channels, _, _ in where
+                    if name.endswith("_0")
                 }
             )
         if predict_net:

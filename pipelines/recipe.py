@@ -266,7 +266,7 @@ class EvaluateSettings(Settings):
         description="label column that lists a clip's objects: motion, and box in the first frame",
     )
     dynamic_threshold: PositiveFloat = Field(
-        0.1, description="short sides per second that the fastest 5 % of pixels move in a dynamic video"
+        0.05, description="short sides per second that the fastest 5 % of pixels move in a dynamic video"
     )
     batch_clips: PositiveInt = 16
     workers: PositiveInt = 1

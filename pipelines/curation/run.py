@@ -113,7 +113,7 @@ def _score(units: list[int], recipe: Recipe, layout: RunLayout) -> int:
     with _progress(total, "curate: score sources") as counter:
         work = partial(_score_row, recipe=recipe, layout=layout, counter=counter)
         stream = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units)).map(
-            work, num_cpus=1, max_retries=3
+            work, num_cpus=1
         )
         return sum(row["decoded"] for row in stream.iter_rows())
 

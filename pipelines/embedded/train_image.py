@@ -7,10 +7,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from pipelines.embedded.frames import Stills
-from pipelines.embedded.train_vae import SIDES_PIXELS
 from pipelines.progress import track
 
 TEXT_DROP = 0.1
+SIDES_PIXELS = (32, 48)
 
 
 def train_image_model(
@@ -29,13 +29,13 @@ def train_image_model(
     )
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
-        sample_size=16,
+        sample_size=12,
         in_channels=8,
         out_channels=8,
         layers_per_block=1,
-        block_out_channels=(16, 32, 64),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=64,
         attention_head_dim=4,
         norm_num_groups=8,

@@ -26,6 +26,8 @@ PROTOCOL = (
 
 # What moves an object out of `still`: share of its size (right, down), logarithm of its scale.
 DEAD_ZONE = np.array([0.25, 0.25, 0.1])
+# What counts alike once it moves: flow is surer of where an object goes than of its growth.
+ALIKE = np.array([0.25, 0.25, 0.18])
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 # (right, down, growth) of the motions that a label can name.
 MOTIONS: dict[str, tuple[float, float, float]] = {
@@ -41,8 +43,6 @@ MOTIONS: dict[str, tuple[float, float, float]] = {
     "shrink": (0, 0, -1),
     "still": (0, 0, 0),
 }
-
-
 LOST = "lost"
 
 
@@ -71,15 +71,15 @@ class Movement:
         """The motion of the vocabulary that this movement is, or `lost`."""
         if self.lost:
             return LOST
-        moved = np.array([self.right, self.down, self.growth]) / DEAD_ZONE
-        if "still" in vocabulary and np.linalg.norm(moved) < 1:
+        moved = np.array([self.right, self.down, self.growth])
+        if "still" in vocabulary and np.linalg.norm(moved / DEAD_ZONE) < 1:
             return "still"
         directed = [motion for motion in vocabulary if motion != "still"]
         if not directed:
             return "still"
         prototypes = np.array([MOTIONS[motion] for motion in directed], float)
         prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
-        return directed[int(np.argmax(prototypes @ moved))]
+        return directed[int(np.argmax(prototypes @ (moved / ALIKE)))]
 
 
 def parse_objects(labelled: Sequence[dict]) -> list[LabelledObject]:
@@ -198,7 +198,8 @@ def _movement(
         box = _moved_box(box, moved)
         moved[:2] = (moved[:2] - camera[step]) / size
         total += moved
-    return Movement(*map(float, total), lost)
+    right, down, growth = map(float, total)
+    return Movement(right, down, growth, lost)
 
 
 @dataclass(frozen=True)
@@ -213,25 +214,28 @@ class Look:
 
 
 def _stand_out(frame: np.ndarray, box: np.ndarray, others: Sequence[np.ndarray]) -> Look:
-    """Fisher's discriminant of the box's middle against a ring around the box.
+    """Fisher's discriminant of what is least like a ring around the box (a quarter of it) against that ring.
 
     Objects of the same luminance as the ground are common; a grey picture would not show them.
     """
-    whole, core = _mask(frame, box), _mask(frame, box, -0.25)
+    whole = _mask(frame, box)
     ring = _mask(frame, box, 0.35) & ~whole
     for other in others:
         ring &= ~_mask(frame, other)
-    around, centre = frame[ring].astype(np.float64), frame[core].astype(np.float64)
-    if min(len(around), len(centre)) < 16:
+    around, inside = frame[ring].astype(np.float64), frame[whole].astype(np.float64)
+    if min(len(around), len(inside)) < 32:
         return Look(LUMINANCE, None)
-    within = np.cov(around[::2].T) + np.cov(centre[::2].T) + 25 * np.eye(3)
-    axis = np.linalg.solve(within, centre.mean(0) - around.mean(0))
+    mean, spread = around.mean(0), np.cov(around[::2].T) + 25 * np.eye(3)
+    apart = inside - mean
+    unlike = np.einsum("nc,nc->n", apart @ np.linalg.inv(spread), apart)
+    thing = inside[unlike >= np.quantile(unlike, 0.75)]
+    axis = np.linalg.solve(spread + np.cov(thing[::2].T), thing.mean(0) - mean)
     length = float(np.linalg.norm(axis))
     if length < 1e-9:
         return Look(LUMINANCE, None)
     axis /= length
-    threshold = float(np.median(around @ axis) + np.quantile(centre @ axis, 0.75)) / 2
-    covered = (frame[whole] @ axis > threshold).mean()
+    threshold = float(np.median(around @ axis) + np.median(thing @ axis)) / 2
+    covered = (inside @ axis > threshold).mean()
     return Look(axis, threshold if covered >= 0.05 else None)
 
 

@@ -279,8 +279,11 @@ def test_new_rows_retries_and_lost_shards_cost_only_themselves(
     assert hashes(recipe) == before
 
 
-def test_nothing_kept_stops_before_precompute(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+def test_nothing_kept_stops_before_precompute(
+    first_run: tuple[Recipe, dict[str, Any]], tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
     recipe = recipe_for(tmp_path / "run", filters={"min_motion": 1e6})
+    shutil.copytree(layout_of(first_run[0]).scores, layout_of(recipe).scores)
     with pytest.raises(CurationError, match=r"no clip is kept of 14 sources: .*low_motion .*Loosen"):
         curate(recipe)
     assert not layout_of(recipe).manifest.exists()

@@ -71,15 +71,16 @@ def test_bad_files_fail_with_what_is_wrong(
 
 
 @pytest.mark.parametrize(
-    ("function", "why"),
+    ("function", "timeout_seconds", "why"),
     [
-        ("crash", "decoder_crashed: signal 11"),
-        ("hang", "decoder_timeout: 4 s"),
-        ("grow", "decoder_memory"),
+        ("crash", 60, "decoder_crashed: signal 11"),
+        ("hang", 4, "decoder_timeout: 4 s"),
+        ("grow", 60, "decoder_memory"),
     ],
 )
 def test_a_decoder_that_dies_is_replaced(
     function: str,
+    timeout_seconds: float,
     why: str,
     tmp_path: Path,
     make_video: MakeVideo,
@@ -91,7 +92,7 @@ def test_a_decoder_that_dies_is_replaced(
     monkeypatch.syspath_prepend(Path(__file__).parent)
     misbehaving = importlib.import_module("misbehaving")
     video = make_video(tmp_path / "v.mp4", make_scene(0, 24))
-    settings = DecodeSettings(timeout_seconds=4, max_memory_gb=1)
+    settings = DecodeSettings(timeout_seconds=timeout_seconds, max_memory_gb=1)
     with DecoderProcess(settings) as process:
         with pytest.raises(DecoderError) as caught:
             process.call(getattr(misbehaving, function))

@@ -130,8 +130,8 @@ def _fit_faults(recipe: Recipe) -> Faults:
     inner, outer = (image.get("vision_config") or {}).get("projection_dim"), image.get("projection_dim")
     if inner and outer and inner != outer:
         yield (
-            f"models.image_encoder: {recipe.models.image_encoder} says projection_dim {outer}, and {inner} for its "
-            f"vision tower; set vision_config.projection_dim of its config.json to {outer}"
+            f"models.image_encoder: {recipe.models.image_encoder} says projection_dim {outer}, and {inner} "
+            f"for its vision tower; set vision_config.projection_dim of its config.json to {outer}"
         )
     motion = model_config(recipe.models.motion_encoder)
     if motion and "t5" not in str(motion.get("model_type")):

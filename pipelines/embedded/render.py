@@ -35,7 +35,7 @@ def render_clip(
     for frame, progress in zip(frames, progresses, strict=True):
         camera_x, camera_y = clip.camera_at(float(progress))
         shift_x, shift_y = corner[0] + camera_x * side_pixels, corner[1] + camera_y * side_pixels
-        view = np.float32([[1, 0, -shift_x], [0, 1, -shift_y]])
+        view = np.array([[1, 0, -shift_x], [0, 1, -shift_y]], np.float32)
         canvas = cv2.warpAffine(texture, view, (side_pixels, side_pixels)).astype(np.float32)
         for sprite, patch in zip(clip.sprites, patches, strict=True):
             placed = cv2.warpAffine(

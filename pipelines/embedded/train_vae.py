@@ -37,7 +37,9 @@ def train_vae(stills: Stills, steps: int, batch: int = 48) -> AutoencoderKL:
             numbers = rng.integers(0, len(stills.frames), batch)
             side = SIDES_PIXELS[step % len(SIDES_PIXELS)]
             top, left = rng.integers(0, side - SIDES_PIXELS[0] + 1, 2)
-            pixels = stills.pixels(numbers, side)[:, :, top : top + SIDES_PIXELS[0], left : left + SIDES_PIXELS[0]]
+            pixels = stills.pixels(numbers, side)[
+                :, :, top : top + SIDES_PIXELS[0], left : left + SIDES_PIXELS[0]
+            ]
             posterior = vae.encode(pixels).latent_dist
             restored = vae.decode(posterior.sample(generator)).sample
             squared = F.mse_loss(restored, pixels)

@@ -48,10 +48,8 @@ def caption(clip: Clip) -> str:
     """A brief caption; its wording follows from the clip's number and background alone."""
     rng = random.Random(f"{clip.background_seed}/caption")
     where, scene = GROUND[clip.background]
-    if len(clip.sprites) == 1:
-        text = _one(rng, clip.sprites[0], where, scene)
-    else:
-        text = _two(rng, *clip.sprites, where)
+    first, *others = clip.sprites
+    text = _two(rng, first, others[0], where) if others else _one(rng, first, where, scene)
     return f"{text}, {CAMERA[clip.camera]}" if clip.camera in CAMERA else text
 
 

@@ -19,6 +19,8 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "TQDM_DISABLE": "1",  # libraries' own bars; pipelines.progress shows ours
     "GIT_PYTHON_REFRESH": "quiet",
 }
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ PACKAGES = ("jobs", "pipelines", "modeling")
 WORKING_TREE_LIMIT_BYTES = 100 * 10**6
 SUBMITTED_RECIPE = "submitted-recipe.yaml"
 POLL_SECONDS = 0.5
+AGENT_START_SECONDS = 120
 TOKEN_FILE = Path.home() / ".ray" / "auth_token"
 TOKEN_HELP = (
     "Ray's token is taken from RAY_AUTH_TOKEN, from the file that RAY_AUTH_TOKEN_PATH names, or from "
@@ -49,7 +51,8 @@ def submit_command(
     arguments = [command, SUBMITTED_RECIPE, *(options or []), "--json"]
     with working_tree(settings) as folder:
         client = _connect(address)
-        job_id = client.submit_job(
+        job_id = _hand_over(
+            client,
             entrypoint=shlex.join(["python", "-m", "jobs.cli", *arguments]),
             runtime_env={"working_dir": str(folder)},
             metadata={"recipe": settings.name, "command": command},
@@ -63,6 +66,19 @@ def submit_command(
             f"`ray job stop --address {address} {job_id}` ends it"
         ) from None
     return _result(client, job_id, last_line)
+
+
+def _hand_over(client: Any, **job: Any) -> str:
+    """Submit a job; a head that has just started answers before its agent, which takes jobs, is up."""
+    deadline = time.monotonic() + AGENT_START_SECONDS
+    while True:
+        try:
+            return client.submit_job(**job)
+        except RuntimeError as error:
+            # Ray has no type for this one.
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise SubmitError(f"the cluster did not take the job: {error}") from error
+            time.sleep(POLL_SECONDS)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 GIGABYTE = 10**9
 OBJECT_STORE_GIGABYTES = 1.0
 OBJECT_STORE_SHARE_OF_MEMORY = 0.2
+LOCAL_START_TRIES = 3
 
 # Tasks get their parallelism from Ray; networks that want threads ask for them (torch.set_num_threads).
 WORKER_ENVIRONMENT = {
@@ -49,8 +50,10 @@ def start_ray(cpus: float | None = None) -> Iterator[dict[str, float]]:
             yield ray.cluster_resources()
             return
         address = os.environ.get("RAY_ADDRESS")
-        # Ray's word on how local clusters are protected (a token in ~/.ray) is no news at every start.
-        logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+        # That local clusters are protected by a token in ~/.ray, and that progress bars are off as we asked,
+        # is no news at every start.
+        for name in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         if address:
             _join(address)
         else:
@@ -81,20 +84,29 @@ def environment(defaults: dict[str, str]) -> Iterator[None]:
 def _start_local(cpus: float | None) -> None:
     import ray
 
-    # A local raylet hands its environment to its workers. A runtime_env would do the same at the price of
-    # a second set of worker processes.
-    with environment(WORKER_ENVIRONMENT):
-        ray.init(
-            address="local",
-            num_cpus=int(cpus or max(2, available_cpus())),
-            object_store_memory=_object_store_bytes(),
-            # Eleven processes, a gigabyte and 1-5 s of start-up on two cores. Without it Train's cleaner of
-            # placement groups notes once a second, in its own log file, that it cannot see the controller;
-            # it has nothing to clean here, for a local Ray ends with its driver.
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+    for tries_left in reversed(range(LOCAL_START_TRIES)):
+        try:
+            # A local raylet hands its environment to its workers. A runtime_env would do the same at the
+            # price of a second set of worker processes.
+            with environment(WORKER_ENVIRONMENT):
+                ray.init(
+                    address="local",
+                    num_cpus=int(cpus or max(2, available_cpus())),
+                    object_store_memory=_object_store_bytes(),
+                    # Eleven processes, a gigabyte and 1-5 s of start-up on two cores. Without it Train's
+                    # cleaner of placement groups notes once a second, in its own log file, that it cannot see
+                    # the controller; it has nothing to clean here, for a local Ray ends with its driver.
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                )
+            return
+        except Exception as error:
+            # Ray gives its own processes 30 s, which is too short for a machine that is busy with others.
+            # It raises a bare Exception, so its words are all that tells this one from the rest.
+            ray.shutdown()
+            if "timed out during startup" not in str(error) or not tries_left:
+                raise
 
 
 def _join(address: str) -> None:

@@ -76,7 +76,8 @@ def execute(
             logging.getLogger("dreamer").error("%s", error, exc_info=error)
         cause = known or error
         message = str(cause) if known else f"{type(cause).__name__}: {_last_line(str(cause))}"
-        _fail(_exit_code(cause), message, stdout, json_output)
+        reason = getattr(cause, "reason", message)  # of a submitted job, whose log told it already
+        _fail(_exit_code(cause), message, stdout, json_output, reason)
     if json_output:
         print(json.dumps(summary, default=str, allow_nan=False), file=stdout, flush=True)
     else:
@@ -142,14 +143,14 @@ def _exit_code(error: BaseException) -> int:
     return int(getattr(error, "exit_code", FAILED))
 
 
-def _fail(code: int, message: str, stdout: TextIO, json_output: bool) -> NoReturn:
+def _fail(code: int, message: str, stdout: TextIO, json_output: bool, reason: str | None = None) -> NoReturn:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False, soft_wrap=True)
     if json_output:
-        print(json.dumps({"error": message, "exit_code": code}), file=stdout, flush=True)
+        print(json.dumps({"error": str(reason or message), "exit_code": code}), file=stdout, flush=True)
     raise typer.Exit(code)
 
 

@@ -17,7 +17,7 @@ from pipelines.embedded.wording import caption
 from pipelines.embedded.world import DEFAULT_MOTIONS, WorldSettings, world_clips
 
 WORLD = WorldSettings(clips=6000, seed=1)
-STEPS = {"vae": 1600, "clip": 1500, "motion_encoder": 1200, "stable_diffusion": 5000, "video_classifier": 700}
+STEPS = {"vae": 1200, "clip": 1500, "motion_encoder": 1000, "stable_diffusion": 3000, "video_classifier": 600}
 
 
 def train_models(out: Path, *, steps_share: float = 1.0, world: WorldSettings = WORLD) -> dict[str, str]:

@@ -95,7 +95,7 @@ def is_up(folder: Path, process: subprocess.Popen) -> bool:
 def stop(process: subprocess.Popen) -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(20)
+        process.wait(5)
     # What is left of the head's own process group: nothing of anybody else's.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -46,8 +46,8 @@ class MotionText:
 class FrameEmbedding(nn.Module):
     """A frame's index and the motion caption as a whole, as an addition to the frame's time embedding.
 
-    Both go through one hidden layer, so that "how far by now" is to be had in one step: with the caption
-    in the cross-attentions alone, motion is learned several times more slowly (not given in the paper).
+    Both go through one hidden layer, so that "how far by now" is to be had in one step. Not given in the
+    paper.
     """
 
     def __init__(self, channels: int, embedding_dim: int, motion_dim: int | None) -> None:

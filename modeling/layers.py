@@ -64,7 +64,7 @@ def pixel_positions(like: torch.Tensor) -> torch.Tensor:
 
 
 class ScalarEmbedding(nn.Module):
-    """A number per sample or frame (fps, motion score, frame index) as an addition to the time embedding."""
+    """A number per sample (fps, motion score) as an addition to the time embedding."""
 
     def __init__(self, channels: int, embedding_dim: int) -> None:
         super().__init__()

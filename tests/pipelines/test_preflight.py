@@ -77,6 +77,7 @@ def only_fault(recipe: Recipe, *steps: str) -> str:
 
 
 def test_a_recipe_that_can_run_passes(recipe):
+    assert faults(recipe()) == []
     preflight(recipe())
 
 

@@ -35,7 +35,7 @@ def curate(
             from jobs.submit import submit_command
 
             return submit_command(submit, "curate", recipe, settings, ["--retry-failed"] * retry_failed)
-        from pipelines.recipe import load_recipe
+        from pipelines.recipe_file import load_recipe
         from pipelines.workflow import run_recipe
 
         options = {"retry_failed": True} if retry_failed else {}

@@ -30,12 +30,14 @@ def demo(
     """
 
     def work() -> Summary:
-        from pipelines.recipe import load_recipe
+        from pipelines.preflight import preflight
+        from pipelines.recipe_file import load_recipe
         from pipelines.workflow import run_recipe
 
         table = out / "sprites" / "sprites.csv"
         settings = [f"data.table={table}", f"run_directory={out}", *(overrides or ())]
         recipe = load_recipe("demo", tuple(settings))
+        preflight(recipe, ("train", "evaluate"))  # the table is still to be made
         if recipe.data.table == str(table):
             make_world(table.parent, clips)
         return run_recipe(recipe)

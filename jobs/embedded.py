@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.shell import WRONG_USAGE, Debug, Json, Rows, Summary, execute
+from jobs.shell import Debug, Json, Rows, Summary, execute
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")]
 
@@ -49,13 +49,13 @@ def sprites(
     def work() -> Summary:
         from pipelines.embedded.sprites import make_sprites
         from pipelines.embedded.world import WorldSettings
+        from pipelines.recipe import RecipeError
 
         names = {field.name for field in dataclasses.fields(WorldSettings)}
         try:
             settings = WorldSettings(**{name: value for name, value in options.items() if name in names})
         except ValueError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(WRONG_USAGE) from error
+            raise RecipeError(str(error)) from error
         return {"table": str(make_sprites(out, settings, flow=flow)), **dataclasses.asdict(settings)}
 
     def rows(summary: Summary) -> Rows:

@@ -8,6 +8,8 @@ import typer
 from jobs.run import metric_rows, picture_rows
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, execute
 
+FINAL = "final"
+
 
 def evaluate(
     recipe: RecipeName,
@@ -15,7 +17,7 @@ def evaluate(
     model: Annotated[
         Path | None, typer.Option("--model", help="A model folder; default: the recipe's last stage.")
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Results go to evaluate/NAME.")] = "final",
+    name: Annotated[str, typer.Option("--name", help="Results go to evaluate/NAME.")] = FINAL,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Measure the videos that are there again; draw none.")
     ] = False,
@@ -33,6 +35,11 @@ def evaluate(
     dreamer evaluate runs/mine/recipe.yaml --model runs/mine/train/low/model --name low
     """
 
+    if model is not None and name == FINAL:
+        raise typer.BadParameter(
+            f"evaluate/{FINAL} is the recipe's own last stage; give --model a --name of its own"
+        )
+
     def work() -> Summary:
         if submit is not None:
             from jobs.submit import submit_command
@@ -44,13 +51,12 @@ def evaluate(
                 *["--recompute"] * recompute,
             ]
             return submit_command(submit, "evaluate", recipe, overrides, options)
-        from pipelines.recipe import load_recipe
+        from pipelines.recipe_file import load_recipe
         from pipelines.workflow import prepared, run_recipe
 
         settings = load_recipe(recipe, tuple(overrides or ()))
-        if model is None and name == "final":
-            again = {"recompute": True} if recompute else {}
-            return run_recipe(settings, ("evaluate",), **again)["steps"]["evaluate"]
+        if model is None and name == FINAL and not recompute:
+            return run_recipe(settings, ("evaluate",))["steps"]["evaluate"]
         from pipelines.evaluation.run import evaluate as evaluate_model
 
         with prepared(settings, ("evaluate",)):

@@ -1,10 +1,15 @@
 """`dreamer run`: the whole workflow of a recipe."""
 
+import os
+import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, duration, execute
 
 VARIANTS = ("ground_truth", "untrained")
+VERDICTS = ("kept", "filtered", "failed", "quarantined")
 
 
 def run(
@@ -30,7 +35,7 @@ def run(
             from jobs.submit import submit_command
 
             return submit_command(submit, "run", recipe, overrides)
-        from pipelines.recipe import load_recipe
+        from pipelines.recipe_file import load_recipe
         from pipelines.workflow import run_recipe
 
         return run_recipe(load_recipe(recipe, tuple(overrides or ())))
@@ -41,12 +46,20 @@ def run(
 def run_rows(summary: Summary) -> Rows:
     """Metrics first, then where things are and how long they took."""
     yield from metric_rows(summary["metrics"])
+    if "curate" in summary["steps"]:
+        yield "sources", books(summary["steps"]["curate"])
     paths = summary["paths"]
     yield "run directory", paths["run_directory"]
     if paths["model"]:
         yield "model", paths["model"]
     yield from picture_rows(paths, paths["tracking"])
     yield "took", ", ".join(f"{step} {duration(seconds)}" for step, seconds in summary["seconds"].items())
+
+
+def books(curated: Summary) -> str:
+    """`16: 12 kept, 2 filtered, 2 failed`."""
+    ended = (f"{curated[verdict]} {verdict}" for verdict in VERDICTS if curated[verdict])
+    return f"{curated['sources']}: {', '.join(ended)}"
 
 
 def metric_rows(metrics: dict[str, float | int]) -> Rows:
@@ -77,4 +90,7 @@ def picture_rows(paths: dict[str, Any], tracking: str) -> Rows:
 
 def mlflow_command(uri: str) -> str:
     """What a person types, or opens, to see the run."""
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    if uri.startswith("http"):
+        return uri
+    mlflow = Path(sys.executable).with_name("mlflow")  # of this environment, active or not
+    return shlex.join([os.path.relpath(mlflow), "ui", "--backend-store-uri", uri])

@@ -1,5 +1,6 @@
 """What all commands share: a stdout that holds the result only, exit codes, errors and a table for people."""
 
+import errno
 import json
 import logging
 import os
@@ -118,16 +119,17 @@ def _known(error: BaseException | None) -> BaseException | None:
         if not isinstance(error, BaseException) or id(error) in seen:
             continue
         seen.add(id(error))
-        if type(error).__module__.split(".")[0] in OUR_PACKAGES or type(error) in (
-            FileNotFoundError,
-            ConnectionError,
-            PermissionError,
-        ):
+        told = isinstance(error, (FileNotFoundError, ConnectionError, PermissionError))
+        if told or type(error).__module__.split(".")[0] in OUR_PACKAGES or _disk_is_full(error):
             return error
         failures = getattr(error, "worker_failures", None)
         queue += [getattr(error, "cause", None), *(failures.values() if isinstance(failures, dict) else ())]
         queue += [error.__cause__]
     return None
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _last_line(text: str) -> str:

@@ -11,14 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from jobs.shell import Summary
-from pipelines.recipe import Recipe, RecipeError, load_recipe
+from pipelines.recipe import Recipe, RecipeError, with_absolute_paths
+from pipelines.recipe_file import load_recipe
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jobs", "pipelines", "modeling")
@@ -59,13 +60,13 @@ def submit_command(
         )
     _say(f"job {job_id} on {address}")
     try:
-        last_line = asyncio.run(_follow(client, job_id))
+        summary = asyncio.run(_follow(client, job_id))
     except KeyboardInterrupt:
         raise SubmitError(
             f"job {job_id} goes on; `ray job logs --address {address} --follow {job_id}` shows it, "
             f"`ray job stop --address {address} {job_id}` ends it"
         ) from None
-    return _result(client, job_id, last_line)
+    return _result(client, job_id, summary)
 
 
 def _hand_over(client: Any, **job: Any) -> str:
@@ -119,16 +120,14 @@ def project_files() -> list[Path]:
 
 
 def _refuse_relative_paths(recipe: Recipe) -> None:
-    paths = {
-        "run_directory": recipe.run_directory,
-        "data.table": recipe.data.table,
-        "data.root": recipe.data.root,
+    here, anywhere = recipe.model_dump(), with_absolute_paths(recipe).model_dump()
+    relative = {"run_directory": here["run_directory"]} | {
+        f"{section}.{key}": path for section in ("data", "models") for key, path in here[section].items()
     }
-    relative = {
-        key: path
-        for key, path in paths.items()
-        if path and "://" not in path and not Path(path).is_absolute()
+    anywhere |= {
+        f"{section}.{key}": path for section in ("data", "models") for key, path in anywhere[section].items()
     }
+    relative = {key: path for key, path in relative.items() if path != anywhere[key]}
     if relative:
         raise RecipeError(
             "a submitted command runs in a temporary folder of the cluster; these need absolute paths:\n"
@@ -164,33 +163,41 @@ def _has_token() -> bool:
     )
 
 
-async def _follow(client: Any, job_id: str) -> str:
-    """Show the job's log until it ends; returns the log's last line, which is the summary as JSON."""
-    unfinished_line = last_line = ""
+async def _follow(client: Any, job_id: str) -> Summary:
+    """Show the job's log until it ends; returns the summary, the last line of it that is a JSON object.
+
+    Not the last line of all: Ray logs stdout and stderr as one, and libraries print at exit.
+    """
+    unfinished_line, summary = "", Summary()
     async for text in client.tail_job_logs(job_id):
         *lines, unfinished_line = (unfinished_line + text).split("\n")
         for line in lines:
-            if line.strip():
-                last_line = line
-            if not line.startswith('{"'):
-                _say(line)
+            summary = _shown(line) or summary
+    summary = _shown(unfinished_line) or summary
     while not client.get_job_status(job_id).is_terminal():
         await asyncio.sleep(POLL_SECONDS)
-    return unfinished_line.strip() or last_line
+    return summary
 
 
-def _result(client: Any, job_id: str, last_line: str) -> Summary:
+def _shown(line: str) -> Summary:
+    """A line of the log as a summary, or {} for any other, which is shown."""
+    if line.startswith('{"'):
+        with suppress(json.JSONDecodeError):
+            return json.loads(line)
+    if line.strip():
+        _say(line)
+    return {}
+
+
+def _result(client: Any, job_id: str, summary: Summary) -> Summary:
     from ray.job_submission import JobStatus
 
     details = client.get_job_info(job_id)
-    try:
-        summary = json.loads(last_line)
-    except json.JSONDecodeError:
-        summary = None
-    if details.status == JobStatus.SUCCEEDED and isinstance(summary, dict):
+    if details.status == JobStatus.SUCCEEDED:
         return {**summary, "job_id": job_id}
-    reason = summary.get("error") if isinstance(summary, dict) else details.message
-    raise SubmittedJobError(job_id, str(reason), details.driver_exit_code or 1)
+    raise SubmittedJobError(
+        job_id, str(summary.get("error") or details.message), details.driver_exit_code or 1
+    )
 
 
 class SubmittedJobError(RuntimeError):

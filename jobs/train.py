@@ -34,7 +34,7 @@ def train(
 
             options = ["--limit-steps", str(limit_steps)] if limit_steps else []
             return submit_command(submit, "train", recipe, overrides, options)
-        from pipelines.recipe import load_recipe
+        from pipelines.recipe_file import load_recipe
         from pipelines.workflow import prepared, run_recipe
 
         settings = load_recipe(recipe, tuple(overrides or ()))
@@ -51,9 +51,10 @@ def train(
 def training_rows(summary: Summary) -> Rows:
     """A line a stage: how far the loss came, on how many clips, how fast."""
     for name, stage in summary["stages"].items():
+        clips = sum(stage["clips"].values())
         yield (
             name,
-            f"{stage['steps']} steps on {stage['clips']} clips, loss {stage['loss_first']:.4f} to "
+            f"{stage['steps']} steps on {clips} clips, loss {stage['loss_first']:.4f} to "
             f"{stage['loss_mean_of_last_50']:.4f}, {stage['samples_per_second']:.1f} clips/s, "
             f"{duration(stage['seconds'])}",
         )

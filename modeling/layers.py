@@ -73,9 +73,9 @@ class ScalarEmbedding(nn.Module):
         self.project_out = zero_initialised(nn.Linear(embedding_dim, embedding_dim))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """values (N,). Gives (N, embedding_dim), zero at initialisation."""
-        features = sinusoids(values, self.channels).to(self.project_in.weight.dtype)
-        return self.project_out(F.silu(self.project_in(features)))
+        """values (N,), NaN where not told. Gives (N, embedding_dim), zero at initialisation and for NaN."""
+        features = sinusoids(values.nan_to_num(), self.channels).to(self.project_in.weight.dtype)
+        return self.project_out(F.silu(self.project_in(features))) * ~values.isnan()[:, None]
 
 
 def tokens_last(x: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from modeling.text import appearance_ids, encode_appearance, encode_motion, moti
 from modeling.unet import FactorizedUNet
 
 Generators: TypeAlias = torch.Generator | list[torch.Generator] | None
+StepCallback: TypeAlias = Callable[[Any, int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 
 
 @dataclass
@@ -128,6 +129,7 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         text_to_image_arguments: dict[str, Any] | None = None,
         motion_splitter: Callable[[str], Any] | None = None,
         prompt_expander: Callable[[str], str] | None = None,
+        callback_on_step_end: StepCallback | None = None,
     ) -> FactorizedDreamerOutput:
         """Draw one video per prompt.
 
@@ -135,7 +137,8 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         scaled and centre-cropped to height × width. Without one, text_to_image makes it; without that
         either, the model gets no image. motion_score: as in the clip table. image_noise: standard
         deviation of the noise on the image latent. generator: one, or one per prompt.
-        output_type: "np", "pt" or "latent" (B, C, T, h, w).
+        output_type: "np", "pt" or "latent" (B, C, T, h, w). callback_on_step_end: called after every step, as
+        in diffusers: with this pipeline, step, timestep and {"latents": …}; may return other latents.
         Raises ValueError that names the argument that does not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -164,7 +167,15 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         latents = randn_tensor(
             shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype
         )
-        latents = self._sample(latents, inputs, branches, num_inference_steps, guidance_rescale, generator)
+        latents = self._sample(
+            latents,
+            inputs,
+            branches,
+            num_inference_steps,
+            guidance_rescale,
+            generator,
+            callback_on_step_end,
+        )
         frames = latents if output_type == "latent" else self._decode(latents, decode_chunk_frames)
         shown = None if pixels is None else pixels.permute(0, 2, 3, 1)
         if output_type == "np":
@@ -268,18 +279,21 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         num_inference_steps: int,
         guidance_rescale: float,
         generator: Generators,
+        callback: StepCallback | None,
     ) -> torch.Tensor:
         """Denoise latents (B, C, T, h, w) with the scheduler; the branches of guidance are one batch."""
         arguments = _branched(inputs, branches)
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         latents = latents * self.scheduler.init_noise_sigma
         extra = self._step_arguments(generator)
-        for timestep in self.progress_bar(self.scheduler.timesteps):
+        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             scaled = self.scheduler.scale_model_input(latents, timestep)
             stacked = scaled.repeat(len(branches), 1, 1, 1, 1)
             output = self.unet(stacked, timestep.expand(len(stacked)), **arguments, predict_flow=False).sample
             guided = guide(list(output.chunk(len(branches))), branches, guidance_rescale)
             latents = self.scheduler.step(guided, timestep, latents, **extra).prev_sample
+            if callback is not None:
+                latents = callback(self, step, int(timestep), {"latents": latents}).get("latents", latents)
         return latents
 
     def _step_arguments(self, generator: Generators) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class SampleRandomness(NamedTuple):
     timesteps: torch.Tensor  # (B,) long, uniform
     keep_text: torch.Tensor  # (B,) bool, False: appearance and motion text are dropped, together
     keep_image: torch.Tensor  # (B,) bool, False: the image is dropped
+    keep_motion_score: torch.Tensor  # (B,) bool, False: the motion score is not told
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "SampleRandomness":
         """Moved to a device; floating tensors to `dtype`."""
@@ -40,14 +41,16 @@ def sample_randomness(
     latent_shape: Sequence[int],
     num_train_timesteps: int = 1000,
     drop_probability: float = 0.05,
+    motion_score_drop_probability: float = 0.0,
     image_noise: float = 0.0,
 ) -> SampleRandomness:
     """Draws for the samples of a batch, each from a generator of its own.
 
     latent_shape: (C, T, h, w). drop_probability p: one uniform r per sample; text is dropped for r < 2p,
-    the image for p ≤ r < 3p. image_noise: largest standard deviation of the noise on the image latent; a
-    sample's is uniform up to that times t / (num_train_timesteps − 1), for the leakage of the image is
-    worst at large t (Zhao et al., arXiv 2406.15735).
+    the image for p ≤ r < 3p. The motion score is dropped independently of both. image_noise: largest
+    standard deviation of the noise on the image latent; a sample's is uniform up to that times
+    t / (num_train_timesteps − 1), for the leakage of the image is worst at large t (Zhao et al.,
+    arXiv 2406.15735).
     """
     channels, _, height, width = latent_shape
     rows = []
@@ -56,6 +59,7 @@ def sample_randomness(
         # The scalars come first, so that they do not depend on the bucket's size.
         r, strength = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         timestep = torch.randint(num_train_timesteps, (), generator=generator)
+        score = torch.rand((), generator=generator)
         deviation = image_noise * strength * timestep.item() / max(num_train_timesteps - 1, 1)
         rows.append(
             (
@@ -65,6 +69,7 @@ def sample_randomness(
                 timestep,
                 torch.tensor(not r < 2 * drop_probability),
                 torch.tensor(not drop_probability <= r < 3 * drop_probability),
+                score >= motion_score_drop_probability,
             )
         )
     return SampleRandomness(*(torch.stack(column) for column in zip(*rows, strict=True)))
@@ -91,6 +96,9 @@ def randomised(
     image = batch.get("image_latents")
     result["image_latents"] = (mean[:, :, 0] if image is None else image) + randomness.image_noise
     result["image_mask"] = _both(batch.get("image_mask"), randomness.keep_image)
+    score = batch.get("motion_score")
+    if score is not None:
+        result["motion_score"] = score.masked_fill(~randomness.keep_motion_score, torch.nan)
     text, keep_text = batch["text_tokens"], randomness.keep_text[:, None]
     if text is None:
         raise ValueError("the batch has no 'text_tokens'")

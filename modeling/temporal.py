@@ -5,6 +5,7 @@ to the T5 tokens of the motion caption, feed-forward. Each ends in a projection 
 initialisation. The order and widths are not given in the paper.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,18 +69,29 @@ class FrameEmbedding(nn.Module):
 
 
 class TemporalConvolution(nn.Module):
-    """x + W₀ SiLU(conv₃(norm(x))) along time."""
+    """x + W₀ SiLU((1 + a) conv(norm(x)) + b) with a, b from the frame's embedding.
 
-    def __init__(self, channels: int, kernel: int) -> None:
+    Convolution over time, and over space too if `spatial_kernel` > 1, as the temporal layers of Video LDM
+    (Blattmann et al., arXiv 2304.08818). The embedding knows time, frame and motion caption, so that one
+    caption can switch on what another switches off; not given in the paper.
+    """
+
+    def __init__(self, channels: int, embedding_dim: int, kernel: int, spatial_kernel: int) -> None:
         super().__init__()
+        size = (kernel, spatial_kernel, spatial_kernel)
+        if not all(side % 2 for side in size):
+            raise ValueError(f"the kernel of a temporal convolution must be odd on every side, not {size}")
         self.norm = nn.LayerNorm(channels)
-        self.convolution = nn.Conv2d(channels, channels, (kernel, 1), padding=(kernel // 2, 0))
+        self.convolution = nn.Conv3d(channels, channels, size, padding=tuple(side // 2 for side in size))
+        self.modulation = nn.Linear(embedding_dim, 2 * channels)
         self.project_out = zero_initialised(nn.Linear(channels, channels))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, T, hw, C), contiguous: as (B, C, T, hw) it is channels-last and needs no copy."""
-        convolved = self.convolution(self.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.project_out(F.silu(convolved))
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+        """x (B, T, hw, C), contiguous: as (B, C, T, h, w) it is channels-last. embedding (B, T, E)."""
+        volume = self.norm(x).unflatten(2, tuple(size)).permute(0, 4, 1, 2, 3)  # (B, C, T, h, w)
+        convolved = self.convolution(volume).permute(0, 2, 3, 4, 1).flatten(2, 3)  # (B, T, hw, C)
+        scale, shift = self.modulation(embedding)[:, :, None].chunk(2, dim=-1)  # (B, T, 1, C)
+        return x + self.project_out(F.silu(torch.addcmul(convolved + shift, convolved, scale)))
 
 
 class TemporalAttention(nn.Module):
@@ -136,20 +148,30 @@ class TemporalModule(nn.Module):
     """One temporal module, after a spatial residual + attention pair. motion_dim None: no motion text."""
 
     def __init__(
-        self, channels: int, *, head_dim: int, kernel: int, feed_forward_factor: int, motion_dim: int | None
+        self,
+        channels: int,
+        embedding_dim: int,
+        *,
+        head_dim: int,
+        kernel: int,
+        spatial_kernel: int,
+        feed_forward_factor: int,
+        motion_dim: int | None,
     ) -> None:
         super().__init__()
-        self.convolution = TemporalConvolution(channels, kernel)
+        self.convolution = TemporalConvolution(channels, embedding_dim, kernel, spatial_kernel)
         self.attention = TemporalAttention(channels, head_dim)
         self.motion = None if motion_dim is None else MotionAttention(channels, head_dim, motion_dim)
         self.feed_forward = FeedForward(channels, feed_forward_factor)
 
-    def forward(self, x: torch.Tensor, frames: int, motion: MotionText | None) -> torch.Tensor:
-        """x (B·T, C, h, w), channels-last. Gives the same shape, channels-last."""
+    def forward(
+        self, x: torch.Tensor, embedding: torch.Tensor, frames: int, motion: MotionText | None
+    ) -> torch.Tensor:
+        """x (B·T, C, h, w), channels-last; embedding (B·T, E). Gives the shape of x, channels-last."""
         size = x.shape[-2:]
         hidden = tokens_last(x).unflatten(0, (-1, frames))  # (B, T, hw, C)
         positions = frame_positions(frames, hidden)[:, None]
-        hidden = self.convolution(hidden)
+        hidden = self.convolution(hidden, embedding.unflatten(0, (-1, frames)), size)
         hidden = self.attention(hidden, positions)
         if self.motion is not None and motion is not None:
             hidden = self.motion(hidden, positions, motion)

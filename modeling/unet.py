@@ -88,6 +88,7 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
         predict_net: bool = True,
         temporal_head_dim: int = 64,
         temporal_kernel: int = 3,
+        temporal_spatial_kernel: int = 1,
         temporal_feed_forward_factor: int = 4,
         adapter_tokens: int = 16,
         adapter_width: int = 768,
@@ -117,8 +118,10 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
                 {
                     name: TemporalModule(
                         channels,
+                        embedding_dim,
                         head_dim=temporal_head_dim,
                         kernel=temporal_kernel,
+                        spatial_kernel=temporal_spatial_kernel,
                         feed_forward_factor=temporal_feed_forward_factor,
                         motion_dim=motion_dim if motion_encoder else None,
                     )
@@ -208,7 +211,8 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
         latents (B, C, T, h, w); timesteps (B,); text_tokens (B, N, D) of CLIP.
         motion_tokens (B, N, D) of T5; motion_mask (B, N) bool, False at padding; a row that is all False
         is a sample without motion caption. image_tokens (B, N, D) of CLIP vision; image_latents
-        (B, C, h, w); image_mask (B,) bool, False for samples without image. fps, motion_score (B,).
+        (B, C, h, w); image_mask (B,) bool, False for samples without image. fps, motion_score (B,), NaN for
+        samples that are not told.
         What is None is absent; a sample that a mask leaves out gets exactly what None gives it.
         predict_flow=False leaves PredictNet out.
         """
@@ -345,5 +349,5 @@ class FactorizedUNet(ModelMixin, ConfigMixin):
             pixels, positions = conditions.pixels[level], conditions.positions[level]
             x = self.paca[name](x, pixels, positions, conditions.keep_pixels, conditions.frames)
         if hasattr(self, "temporal_modules"):
-            x = self.temporal_modules[name](x, conditions.frames, conditions.motion)
+            x = self.temporal_modules[name](x, conditions.embedding, conditions.frames, conditions.motion)
         return x

@@ -45,7 +45,10 @@ def preflight(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> None:
 
 def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
     """Every fault as `where: what; mend`. Reads configurations and the table, no weights and no video."""
-    yield from model_faults(recipe, steps)
+    models = list(model_faults(recipe, steps))
+    yield from models
+    if "train" in steps and not models:
+        yield from network_faults(recipe)
     if "curate" in steps:
         yield from data_faults(recipe, steps)
     yield from bucket_faults(recipe)
@@ -64,13 +67,18 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     yield from _folder_faults("models.text_to_image", models.text_to_image, ("vae", "unet", "text_encoder"))
     yield from _folder_faults("models.image_encoder", models.image_encoder, ("",))
     yield from _folder_faults("models.motion_encoder", models.motion_encoder, ("",))
-    if models.video_classifier is not None and "evaluate" in steps:
+    if models.video_classifier is not None and recipe.evaluate is not None:
         yield from _folder_faults("models.video_classifier", models.video_classifier, ("",))
-    for where, path, folder in (
+    tokenizers = [
         ("models.text_to_image", models.text_to_image, "tokenizer"),
         ("models.motion_encoder", models.motion_encoder, ""),
-    ):
+    ]
+    if "evaluate" in steps:  # which compares frames with words
+        tokenizers.append(("models.image_encoder", models.image_encoder, ""))
+    for where, path, folder in tokenizers:
         yield from _tokenizer_faults(where, path, folder)
+    if "evaluate" in steps:
+        yield from _tower_faults(models.image_encoder)
     yield from _fit_faults(recipe)
 
 
@@ -101,6 +109,26 @@ def _tokenizer_faults(where: str, path: str, part: str) -> Faults:
     vocabularies = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
     if not any((folder / name).is_file() for name in vocabularies):
         yield f"{where}: no tokenizer in {folder} (one of {', '.join(vocabularies)}); copy it there"
+
+
+def _tower_faults(path: str) -> Faults:
+    config = model_config(path)
+    sees = config.get("vision_config") or config.get("image_size")
+    if sees and not config.get("text_config"):
+        yield (
+            f"models.image_encoder: {path} has no text tower (model_type {config.get('model_type')!r}), "
+            "which prompt consistency needs; give a CLIPModel folder"
+        )
+
+
+def network_faults(recipe: Recipe) -> Faults:
+    """The network of every stage, built without weights or memory, and the parts that each trains."""
+    from pipelines.training.stage import check_networks
+
+    try:
+        check_networks(recipe)
+    except ValueError as error:
+        yield f"model, train.stages: {error}"
 
 
 def _fit_faults(recipe: Recipe) -> Faults:
@@ -275,7 +303,7 @@ def _gpu_faults(name: str, wanted: float) -> Faults:
 
 def tracking_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     uri = recipe.tracking.uri
-    if uri is None or "evaluate" not in steps:
+    if uri is None or not {"train", "evaluate"} & set(steps):
         return
     scheme = urlsplit(uri).scheme.split("+")[0]
     if scheme not in TRACKING_SCHEMES:

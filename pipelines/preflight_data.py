@@ -17,7 +17,9 @@ Faults = Iterator[str]
 def data_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     """What is wrong with `data.table`, `data.root`, the columns and the splits that `steps` use."""
     data = recipe.data
-    if data.root is not None and "://" not in data.root and not Path(data.root).is_dir():
+    if data.root is not None and "://" in data.root:
+        yield f"data.root: {data.root} is no folder; write whole addresses into the table instead"
+    elif data.root is not None and not Path(data.root).is_dir():
         yield f"data.root: no folder {data.root}; relative paths of the table are looked for there"
     table = Path(data.table)
     if not table.exists() and (near := _nearest_table(table)):

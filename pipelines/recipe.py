@@ -1,15 +1,13 @@
 """A recipe: everything that decides a run, as data.
 
-A recipe is a YAML file parsed into frozen models, one per component. Unknown keys are errors that
-name the nearest known key; every field says its unit in its name or its description.
+Frozen models, one per component; pipelines.recipe_file reads them from YAML. Every field says its unit in its
+name or its description.
 """
 
-import difflib
+import os
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -17,13 +15,12 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_serializer,
     model_validator,
 )
 
-RECIPES = Path(__file__).parent.parent / "jobs" / "recipes"
 Fraction = Annotated[float, Field(ge=0, le=1)]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 class RecipeError(ValueError):
@@ -123,8 +120,8 @@ class PrecomputeSettings(Settings):
 class CurationSettings(Settings):
     units: PositiveInt = Field(8, description="units of work, fixed at the first run of a run directory")
     fps: PositiveFloat = Field(8, description="frames per second that clips are sampled at")
-    tiers: dict[str, tuple[BucketName, ...]] = Field(
-        description="resolutions: a clip goes into the best-fitting bucket of each tier"
+    tiers: dict[str, Annotated[tuple[BucketName, ...], Field(min_length=1)]] = Field(
+        min_length=1, description="resolutions: a clip goes into the best-fitting bucket of each tier"
     )
     decode: DecodeSettings = DecodeSettings()
     shots: ShotSettings = ShotSettings()
@@ -160,6 +157,9 @@ class ModelSettings(Settings):
     motion_encoder: bool = True
     predict_net: bool = True
     temporal_head_dim: PositiveInt = Field(64, description="channels per head of the temporal attentions")
+    temporal_spatial_kernel: PositiveInt = Field(
+        1, description="latent pixels, odd: side of the temporal convolution in space"
+    )
     temporal_feed_forward_factor: PositiveInt = 4
     adapter_tokens: PositiveInt = Field(16, description="tokens that the image features are brought to")
     adapter_width: PositiveInt = 768
@@ -177,22 +177,37 @@ class ScheduleSettings(Settings):
     terminal_snr: Annotated[float, Field(ge=0)] = 0.0
     prediction: Literal["v", "epsilon"] = "v"
 
+    @model_validator(mode="after")
+    def _has_a_signal(self) -> Self:
+        if self.prediction == "epsilon" and self.terminal_snr == 0:
+            raise ValueError(
+                "epsilon prediction carries no signal at terminal_snr=0: set a small positive one, 1e-3"
+            )
+        return self
+
 
 # ---------------------------------------------------------------- training
 
 
 class StageSettings(Settings):
-    name: str
+    name: FolderName
     tier: str
     steps: PositiveInt
     learning_rate: PositiveFloat
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="the rate rises over the first N steps")
+    decay_steps: Annotated[int, Field(ge=0)] = Field(0, description="and falls to zero over the last N")
     trainable: tuple[str, ...] = Field(
         ("*",), description="patterns of parameter names; each must match some"
     )
     schedule: ScheduleSettings = ScheduleSettings()
     predict_flow: bool = False
     flow_weight: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _flow_is_weighed(self) -> Self:
+        if self.predict_flow != (self.flow_weight > 0):
+            raise ValueError("predict_flow=true and flow_weight > 0 go together")
+        return self
 
 
 class TrainSettings(Settings):
@@ -208,8 +223,14 @@ class TrainSettings(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: PositiveFloat = 1.0
     ema_half_life_samples: PositiveFloat = 10_000
+    sample_posterior: bool = Field(
+        True, description="train on samples of the VAE's posterior; false: on its means"
+    )
     drop_probability: Fraction = Field(
         0.05, description="p: text is dropped for r < 2p, image for p <= r < 3p"
+    )
+    motion_score_drop_probability: Fraction = Field(
+        0.5, description="samples that are not told their motion score, as sampling need not tell one"
     )
     image_noise: Fraction = Field(
         0.1, description="largest standard deviation of the noise on the image latent"
@@ -219,7 +240,7 @@ class TrainSettings(Settings):
     validate_every_steps: PositiveInt | None = None
     validation_clips: PositiveInt = Field(64, description="clips of the split `validation`, at most")
     max_failures: Annotated[int, Field(ge=0)] = 3
-    stages: tuple[StageSettings, ...]
+    stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -227,9 +248,9 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"global_batch_clips={self.global_batch_clips} cannot be divided among workers={self.workers}"
             )
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) != len(names):
-            raise ValueError(f"stage names must differ: {names}")
+        if self.precision == "bf16" and self.zero_stage == 0:
+            raise ValueError("precision=bf16 needs zero_stage >= 1: stage 0 keeps no fp32 weights")
+        _refuse_doubles("stages", [stage.name for stage in self.stages])
         return self
 
 
@@ -250,14 +271,14 @@ class SamplingSettings(Settings):
 class EvaluationSet(Settings):
     """Held-out clips: their first frame and motion caption go in, their frames are the reference."""
 
-    name: str
+    name: FolderName
     split: str
     clips: PositiveInt
 
 
 class EvaluateSettings(Settings):
     tier: str
-    sets: tuple[EvaluationSet, ...]
+    sets: Annotated[tuple[EvaluationSet, ...], Field(min_length=1)]
     untrained_clips: Annotated[int, Field(ge=0)] = Field(
         0, description="clips that the untrained model draws too, as the floor of every metric"
     )
@@ -273,6 +294,16 @@ class EvaluateSettings(Settings):
     cpus_per_worker: PositiveFloat = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
     sampling: SamplingSettings = SamplingSettings()
+
+    @model_validator(mode="after")
+    def _sets_differ(self) -> Self:
+        _refuse_doubles("sets", [each.name for each in self.sets])
+        return self
+
+
+def _refuse_doubles(what: str, names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise ValueError(f"names of {what} must differ: {', '.join(names)}")
 
 
 class TrackingSettings(Settings):
@@ -306,93 +337,33 @@ class Recipe(Settings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _flow_has_a_network(self) -> Self:
+        wanted = [s.name for s in (self.train.stages if self.train else ()) if s.predict_flow]
+        if wanted and not self.model.predict_net:
+            raise ValueError(f"stage {wanted[0]} has predict_flow=true, but model.predict_net is false")
+        return self
 
-def find_recipe(name: str) -> Path:
-    """A recipe file by path, or by the name of one that ships with the package."""
-    for path in (Path(name), RECIPES / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    shipped = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    raise RecipeError(f"no recipe {name!r}: give a YAML file, or one of {', '.join(shipped)}")
-
-
-def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Parse a recipe file with `section.key=value` overrides.
-
-    Raises RecipeError with every fault at once: unknown keys (and the nearest known one), wrong types,
-    values out of range.
-    """
-    path = find_recipe(name)
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path} must hold a mapping of settings")
-    for override in overrides:
-        _set(tree, override)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise RecipeError(f"{path}:\n" + "\n".join(map(_fault, error.errors()))) from error
+    @model_validator(mode="after")
+    def _labels_are_kept(self) -> Self:
+        label = self.evaluate.motion_labels if self.evaluate else None
+        if label is not None and label not in self.data.columns.labels:
+            raise ValueError(f"evaluate.motion_labels: {label!r} is none of data.columns.labels")
+        return self
 
 
-def _set(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not (equals and key):
-        raise RecipeError(f"an override is section.key=value, not {override!r}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: {text!r} is no YAML value") from error
-    *parents, leaf = key.split(".")
-    node: Any = tree
-    for parent in parents:
-        place = _place(node, parent, override)
-        if isinstance(node, dict) and node.get(place) is None:
-            node[place] = {}
-        node = node[place]
-    node[_place(node, leaf, override)] = value
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with paths that mean the same in every process and folder; addresses stay as they are."""
 
+    def absolute(path: str | None) -> str | None:
+        return path if path is None or "://" in path else os.path.abspath(path)
 
-def _place(node: Any, part: str, override: str) -> str | int:
-    """The key of a section, or the number of a list's entry, that a part of an override's key names."""
-    if isinstance(node, dict):
-        return part
-    if not isinstance(node, list):
-        raise RecipeError(f"override {override!r}: there is no section around {part!r}")
-    if not (part.isdigit() and int(part) < len(node)):
-        raise RecipeError(
-            f"override {override!r}: {part!r} is none of the list's entries 0 to {len(node) - 1}"
-        )
-    return int(part)
-
-
-def _fault(error: Any) -> str:
-    location = ".".join(map(str, error["loc"])) or "recipe"
-    if error["type"] != "extra_forbidden":
-        return f"  {location}: {error['msg']}"
-    known = _keys_beside(error["loc"])
-    nearest = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
-    return f"  {location}: unknown key; {hint}"
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of the model that an unknown key was given to."""
-    model: Any = Recipe
-    for part in location[:-1]:
-        fields = getattr(model, "model_fields", {})
-        if part in fields:
-            model = _model_in(fields[part].annotation)
-    return list(getattr(model, "model_fields", {}))
-
-
-def _model_in(annotation: Any) -> Any:
-    """The Settings class inside an annotation such as `tuple[Stage, ...] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        if (found := _model_in(inner)) is not None:
-            return found
-    return None
+    data = {"table": absolute(recipe.data.table), "root": absolute(recipe.data.root)}
+    models = {name: absolute(path) for name, path in recipe.models.model_dump().items()}
+    return recipe.model_copy(
+        update={
+            "run_directory": absolute(recipe.run_directory),
+            "data": recipe.data.model_copy(update=data),
+            "models": recipe.models.model_copy(update=models),
+        }
+    )

@@ -19,7 +19,7 @@ from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
-from pipelines.recipe import DataSettings, Recipe
+from pipelines.recipe import DataSettings, Recipe, with_absolute_paths
 from pipelines.training.tracking import tracking_uri
 
 Summary = dict[str, Any]
@@ -53,6 +53,7 @@ def run_recipe(recipe: Recipe, steps: tuple[str, ...] = STEPS, **options: bool) 
     starts, WorkflowError when another process works on the same run directory, and what the steps raise.
     """
     preflight(recipe, steps)
+    recipe = with_absolute_paths(recipe)
     layout = RunLayout(Path(recipe.run_directory))
     with exclusive(layout.root):
         write_recipe(recipe, layout)
@@ -65,11 +66,23 @@ def run_recipe(recipe: Recipe, steps: tuple[str, ...] = STEPS, **options: bool) 
 def run_steps(
     steps: Iterable[Step], recipe: Recipe, wanted: tuple[str, ...], **options: bool
 ) -> dict[str, Summary]:
-    """Do the wanted steps that are not whole and current; returns the records of all that are, by name."""
+    """Do the wanted steps that are not whole and current; returns the records of all that are, by name.
+
+    Raises WorkflowError for a wanted step after one that is neither wanted nor whole and current: what it
+    would make of the old input must not pass for the result of this recipe.
+    """
     records: dict[str, Summary] = {}
+    stale: list[str] = []
     with ExitStack() as resources:
         for step in steps:
             record = current_record(step)
+            if step.name not in wanted and record is None:
+                stale.append(step.name)
+            if step.name in wanted and stale:
+                raise WorkflowError(
+                    f"{step.name} needs what `dreamer {stale[0]}` makes, which is not there or is of other "
+                    f"settings: run `dreamer {stale[0]}` of this recipe first, or `dreamer run` for all steps"
+                )
             if step.name in wanted and (record is None or options):
                 resources.enter_context(start_ray())  # once for all steps that follow
                 record = _do(step, recipe, **options)

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ def local_file(uri: str) -> Iterator[str]:
     if "://" not in uri:
         yield uri
         return
-    suffix = "." + urlsplit(uri).path.rpartition(".")[2][:8]
+    suffix = PurePosixPath(urlsplit(uri).path).suffix[:8]
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         _fetch(uri, file)
         file.flush()

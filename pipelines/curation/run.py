@@ -1,7 +1,6 @@
 """`curate`: two Ray Data streams over units of work with a query between them, and books that balance."""
 
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -28,7 +27,7 @@ from pipelines.curation.sources import divide_sources, unit_sources
 from pipelines.curation.verdicts import KEPT, REASONS, VERDICTS, CurationError
 from pipelines.layout import RunLayout
 from pipelines.progress import track
-from pipelines.recipe import DecodeSettings, Recipe
+from pipelines.recipe import DecodeSettings, Recipe, with_absolute_paths
 
 POLL_SECONDS = 0.5
 DECODERS_PER_GPU = 4
@@ -47,8 +46,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     Raises RecipeError (no table, no column), FileNotFoundError (no model folder), CurationError (repeated
     ids, nothing kept, books that do not balance).
     """
-    layout = RunLayout(Path(recipe.run_directory).absolute())
     recipe = with_absolute_paths(recipe)
+    layout = RunLayout(Path(recipe.run_directory))
     seconds: dict[str, float] = {}
     with _timed(seconds, "divide"):
         units = fixed_units(layout, recipe)
@@ -76,19 +75,6 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         "stale_files": _stale_files(layout, recipe, shards),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
-
-
-def with_absolute_paths(recipe: Recipe) -> Recipe:
-    """The recipe as workers, whose working directory is another, can use it."""
-    paths = {"table": os.path.abspath(recipe.data.table)}
-    if recipe.data.root is not None:
-        paths["root"] = os.path.abspath(recipe.data.root)
-    models = {
-        name: value if value is None or "://" in value else os.path.abspath(value)
-        for name, value in recipe.models.model_dump().items()
-    }
-    data = recipe.data.model_copy(update=paths)
-    return recipe.model_copy(update={"data": data, "models": recipe.models.model_copy(update=models)})
 
 
 def fixed_units(layout: RunLayout, recipe: Recipe) -> int:

@@ -57,7 +57,7 @@ def table_faults(data: DataSettings) -> list[str]:
         return [f"data.table: no table or folder {path}; give one with data.table=PATH"]
     try:
         present = _column_names(path)
-    except (ValueError, pa.ArrowInvalid) as error:
+    except (ValueError, pa.ArrowInvalid, CurationError) as error:
         return [f"data.table: {path} cannot be read: {error}"]
     columns = data.columns
     wanted = {
@@ -84,16 +84,17 @@ def data_root(data: DataSettings) -> Path:
 
 
 def resolve_uri(uri: str, root: Path) -> tuple[str, str | None]:
-    """(path or remote address, None), or (uri, reason) when the relative path leaves `root`."""
-    parts = urlsplit(uri)
-    if parts.scheme in REMOTE_SCHEMES:
-        return uri, None
-    path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(uri)
-    if path.is_absolute():
-        return str(_as_stored(path)), None
-    if ".." in path.parts:
-        return uri, reason("outside_root", f"{uri} is not inside {root.name or root}")
-    return str(_as_stored(root / path)), None
+    """(path or remote address, None), or (uri, reason) of one that is none or leaves `root`."""
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme in REMOTE_SCHEMES:
+            return uri, None
+        path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(uri)
+        if ".." in path.parts and not path.is_absolute():
+            return uri, reason("outside_root", f"{uri} is not inside {root.name or root}")
+        return str(_as_stored(root / path)), None  # an absolute path stays as it is
+    except (ValueError, OSError) as error:  # such as a name that is longer than a file's can be
+        return uri, reason("bad_address", str(error))
 
 
 def _as_stored(path: Path) -> Path:
@@ -177,7 +178,8 @@ def _column_names(path: Path) -> list[str]:
                 return next(csv.reader(stream, delimiter=_delimiter(path)), [])
         case ".jsonl" | ".ndjson":
             with path.open(encoding="utf-8") as stream:
-                return list(json.loads(next(stream, "{}")))
+                first = next(((line, n) for n, line in enumerate(stream, 1) if line.strip()), ("{}", 1))
+                return list(_json_row(*first))
         case suffix:
             raise ValueError(f"{suffix!r} is none of .csv, .tsv, .jsonl, .parquet")
 
@@ -199,7 +201,17 @@ def _raw_rows(path: Path) -> Iterator[Row]:
                 yield from csv.DictReader(stream, delimiter=_delimiter(path))
         case _:
             with path.open(encoding="utf-8") as stream:
-                yield from (json.loads(line) for line in stream if line.strip())
+                yield from (_json_row(line, number) for number, line in enumerate(stream, 1) if line.strip())
+
+
+def _json_row(line: str, number: int) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise CurationError(f"line {number} is no JSON: {error}; mend or delete it") from error
+    if not isinstance(row, dict):
+        raise CurationError(f"line {number} is no JSON object, but {line.strip()[:40]!r}")
+    return row
 
 
 def _delimiter(path: Path) -> str:
@@ -229,7 +241,7 @@ def _text(value: Any) -> str | None:
 
 
 def _json_or_text(value: Any) -> Any:
-    """A label column may hold JSON (a list of sprites) or plain words (a class)."""
+    """A label column may hold JSON (a list of objects) or plain words (a class)."""
     if not isinstance(value, str):
         return value
     try:

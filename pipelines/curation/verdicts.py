@@ -12,6 +12,7 @@ VERDICTS = (KEPT, FILTERED, FAILED, QUARANTINED)
 REASONS = {
     # failed: the source cannot be read
     "not_found": "no such file or address",
+    "bad_address": "no path or address that can be looked up",
     "outside_root": "the relative path leaves data.root",
     "download_failed": "the server refused, or did not answer after several tries",
     "empty_file": "a file of zero bytes",

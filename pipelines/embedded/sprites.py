@@ -51,16 +51,15 @@ def _tracked(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, A
 
 def write_clip(clip: Clip, *, out: Path, settings: WorldSettings, flow: bool) -> dict[str, Any]:
     """Render and encode one clip; return its row of the table."""
-    name = f"{clip.clip_number:06d}"
     progresses = np.linspace(0, 1, settings.frames)
     frames = render_clip(clip, progresses, settings.side_pixels, settings.watermark)
-    write_mp4(out / "videos" / f"{name}.mp4", frames, settings.fps, crf=settings.crf)
+    write_mp4(out / "videos" / f"{clip.name}.mp4", frames, settings.fps, crf=settings.crf)
     if flow:
         pixels = exact_flow(clip, progresses, settings.side_pixels)
-        np.savez_compressed(out / "flow" / f"{name}.npz", flow=pixels.astype(np.float16))
+        np.savez_compressed(out / "flow" / f"{clip.name}.npz", flow=pixels.astype(np.float16))
     return {
-        "videoid": name,
-        "contentUrl": f"videos/{name}.mp4",
+        "videoid": clip.name,
+        "contentUrl": f"videos/{clip.name}.mp4",
         "duration": f"PT00H00M{settings.frames // settings.fps:02d}S",
         "page_dir": clip.split,
         "name": caption(clip),

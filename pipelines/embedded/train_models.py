@@ -7,6 +7,7 @@ frame of a clip. Only the video classifier, which measures, sees motion.
 from pathlib import Path
 
 import torch
+from transformers import CLIPModel, CLIPTokenizer
 
 from pipelines.embedded.frames import render_stills
 from pipelines.embedded.train_classifier import train_classifier
@@ -17,7 +18,7 @@ from pipelines.embedded.wording import caption
 from pipelines.embedded.world import DEFAULT_MOTIONS, WorldSettings, world_clips
 
 WORLD = WorldSettings(clips=6000, seed=1)
-STEPS = {"vae": 1200, "clip": 1500, "motion_encoder": 1000, "stable_diffusion": 3000, "video_classifier": 600}
+STEPS = {"vae": 8000, "clip": 1500, "motion_encoder": 1000, "stable_diffusion": 3000, "video_classifier": 600}
 
 
 def train_models(out: Path, *, steps_share: float = 1.0, world: WorldSettings = WORLD) -> dict[str, str]:
@@ -31,13 +32,14 @@ def train_models(out: Path, *, steps_share: float = 1.0, world: WorldSettings = 
     motion, image = out / "motion_encoder", out / "stable_diffusion"
     clip_folder, classifier = out / "clip", out / "video_classifier"
     if not motion.is_dir():
-        texts = [caption(clip) for clip in world_clips(world)]
+        texts = [caption(clip) for clip in world_clips(world) if clip.split == "train"]
         encoder, tokenizer = train_t5(texts, steps["motion_encoder"])
         _save(motion, encoder, tokenizer)
-    if not (clip_folder.is_dir() and image.is_dir()):
+    if not clip_folder.is_dir():
+        _save(clip_folder, *train_clip(render_stills(world), steps["clip"]))
+    if not image.is_dir():
         stills = render_stills(world)
-        clip, tokenizer = train_clip(stills, steps["clip"])
-        _save(clip_folder, clip, tokenizer)
+        clip, tokenizer = CLIPModel.from_pretrained(clip_folder), CLIPTokenizer.from_pretrained(clip_folder)
         vae = train_vae(stills, steps["vae"])
         _save(image, train_image_model(stills, vae, clip, tokenizer, steps["stable_diffusion"]))
     if not classifier.is_dir():

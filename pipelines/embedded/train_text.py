@@ -26,6 +26,7 @@ from pipelines.progress import track
 
 TEXT_TOKENS = 32
 SENTINELS = 8
+LONGEST_SPAN = 2
 RARE = -12.0  # log-probability of a single sign: below any word's
 
 
@@ -140,7 +141,12 @@ def build_t5_tokenizer(captions: Sequence[str]) -> PreTrainedTokenizerFast:
 def train_t5(
     captions: Sequence[str], steps: int, batch: int = 128
 ) -> tuple[T5EncoderModel, PreTrainedTokenizerFast]:
-    """T5's own objective, span corruption, on captions; only the encoder is kept."""
+    """Denoising of captions, with the whole caption as target; only the encoder is kept.
+
+    The "BERT-style" objective of the T5 paper (Raffel et al., arXiv 1910.10683, section 3.3.1). Under span
+    corruption so small an encoder need not tell apart what may stand in each other's place, and `left`
+    and `right` came out nearly alike.
+    """
     tokenizer = build_t5_tokenizer(captions)
     config = T5Config(
         vocab_size=len(tokenizer),
@@ -176,18 +182,17 @@ def train_t5(
 
 
 def _corrupted(
-    captions: list[list[int]], first_sentinel: int, batch: int
+    captions: list[list[int]], sentinel: int, batch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of (inputs, labels): two spans of each caption are replaced by sentinels, and asked for."""
+    """Batches of (inputs, labels): at most LONGEST_SPAN tokens in a row are hidden, all are asked for."""
     rng = np.random.default_rng(0)
     while True:
         inputs, labels = [], []
         for number in rng.integers(0, len(captions), batch):
-            tokens = captions[number][:-1]
-            cuts = np.sort(rng.choice(len(tokens) + 1, 4, replace=len(tokens) < 4))
-            a, b, c, d = (int(cut) for cut in cuts)
-            inputs.append([*tokens[:a], first_sentinel, *tokens[b:c], first_sentinel + 1, *tokens[d:], 1])
-            labels.append([first_sentinel, *tokens[a:b], first_sentinel + 1, *tokens[c:d], 1])
+            *tokens, end = captions[number]
+            start, length = rng.integers(len(tokens)), rng.integers(LONGEST_SPAN + 1)
+            inputs.append([*tokens[:start], sentinel, *tokens[start + length :], end])
+            labels.append([*tokens, end])
         yield _padded(inputs, 0), _padded(labels, -100)
 
 

@@ -8,13 +8,14 @@ from diffusers import AutoencoderKL
 from pipelines.embedded.frames import Stills
 from pipelines.progress import track
 
-SIDES_PIXELS = (32, 64)
+SIDES_PIXELS = (32, 48, 64)
+CROP_PIXELS = 32
 
 
-def train_vae(stills: Stills, steps: int, batch: int = 48) -> AutoencoderKL:
-    """Reconstruction (squared error and a little L1) with a faint KL term, on frames of both sizes.
+def train_vae(stills: Stills, steps: int, batch: int = 24) -> AutoencoderKL:
+    """Reconstruction (squared error and a little L1) with a faint KL term, on frames of several sizes.
 
-    Frames of 64 pixels are cropped to 32, so that every step costs the same. The squared error leads:
+    Larger frames are cropped to 32 pixels, so that every step costs the same. The squared error leads:
     under L1 alone the small sprites are outvoted by their background and lose their colour. One group in
     the norms: groups of two channels would normalise the colour away too.
     `scaling_factor` is set so that latents have unit standard deviation, as Stable Diffusion's have.
@@ -28,7 +29,7 @@ def train_vae(stills: Stills, steps: int, batch: int = 48) -> AutoencoderKL:
         norm_num_groups=1,
         mid_block_add_attention=False,
         sample_size=64,
-    )
+    ).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
@@ -36,10 +37,8 @@ def train_vae(stills: Stills, steps: int, batch: int = 48) -> AutoencoderKL:
         for step in range(steps):
             numbers = rng.integers(0, len(stills.frames), batch)
             side = SIDES_PIXELS[step % len(SIDES_PIXELS)]
-            top, left = rng.integers(0, side - SIDES_PIXELS[0] + 1, 2)
-            pixels = stills.pixels(numbers, side)[
-                :, :, top : top + SIDES_PIXELS[0], left : left + SIDES_PIXELS[0]
-            ]
+            top, left = rng.integers(0, side - CROP_PIXELS + 1, 2)
+            pixels = stills.pixels(numbers, side)[:, :, top : top + CROP_PIXELS, left : left + CROP_PIXELS]
             posterior = vae.encode(pixels).latent_dist
             restored = vae.decode(posterior.sample(generator)).sample
             squared = F.mse_loss(restored, pixels)

@@ -45,7 +45,7 @@ CAMERA = {
 
 
 def caption(clip: Clip) -> str:
-    """A brief caption; its wording follows from the clip's number and background alone."""
+    """A brief caption; its wording follows from the clip's background alone."""
     rng = random.Random(f"{clip.background_seed}/caption")
     where, scene = GROUND[clip.background]
     first, *others = clip.sprites

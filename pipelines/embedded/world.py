@@ -103,13 +103,18 @@ class Sprite:
 class Clip:
     """One clip of SpriteWorld: everything that its frames, flow and caption follow from."""
 
-    clip_number: int
     split: Split
+    place: int  # within its split
     sprites: tuple[Sprite, ...]
     background: str
     background_seed: int
     camera: str
     pan_distance: float
+
+    @property
+    def name(self) -> str:
+        """Of its file and its row; in a larger world of the same seed it names the same clip."""
+        return f"{self.split}-{self.place:06d}"
 
     def camera_at(self, progress: float) -> tuple[float, float]:
         """Where the camera has gone, in shares of the frame's side."""
@@ -124,7 +129,6 @@ def is_held_out(shape: str, colour: str, motion: str) -> bool:
 
 def world_clips(settings: WorldSettings) -> Iterator[Clip]:
     """All clips of a world, the training clips first; a clip depends on seed, split and its place in it."""
-    number = 0
     sizes: dict[Split, int] = {
         "train": settings.clips,
         "validation": settings.validation_clips,
@@ -134,11 +138,10 @@ def world_clips(settings: WorldSettings) -> Iterator[Clip]:
     }
     for split, size in sizes.items():
         for place in range(size):
-            yield make_clip(settings, split, place, number)
-            number += 1
+            yield make_clip(settings, split, place)
 
 
-def make_clip(settings: WorldSettings, split: Split, place: int, number: int) -> Clip:
+def make_clip(settings: WorldSettings, split: Split, place: int) -> Clip:
     rng = random.Random(f"{settings.seed}/{split}/{place}")
     if split.startswith("held_out"):
         two, pan = split == "held_out_two", split == "held_out_pan"
@@ -147,8 +150,8 @@ def make_clip(settings: WorldSettings, split: Split, place: int, number: int) ->
         two = draw < settings.two_sprites_share
         pan = settings.two_sprites_share <= draw < settings.two_sprites_share + settings.pan_share
     return Clip(
-        clip_number=number,
         split=split,
+        place=place,
         sprites=_sprites(rng, settings, held_out=split.startswith("held_out"), two=two, place=place),
         background=rng.choice(BACKGROUNDS),
         background_seed=rng.randrange(2**31),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from modeling.pipeline import FactorizedDreamerPipeline
 from pipelines.curation.captions import split_caption
@@ -16,7 +16,9 @@ from pipelines.evaluation.reference import EvaluationClip
 from pipelines.layout import RunLayout
 from pipelines.media import contact_sheet, write_gif, write_mp4
 from pipelines.models import resolve_model
-from pipelines.recipe import Bucket, Recipe, SamplingSettings, load_recipe
+from pipelines.progress import track
+from pipelines.recipe import Bucket, Recipe, SamplingSettings
+from pipelines.recipe_file import load_recipe
 
 IMAGE_STEPS = 30
 SHOWN_PIXELS = 256  # tiny videos are shown enlarged to this height in GIFs
@@ -126,25 +128,37 @@ def generate(
         sampling = sampling.model_copy(update={"steps": steps})
     if not prompt.strip():
         raise GenerationError("the prompt is empty: say what the video shows")
-    pipeline = load_pipeline(folder, sampling.scheduler)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline = load_pipeline(folder, sampling.scheduler, device)
     given = _read_image(image) if image is not None else None
     if given is None:
-        pipeline.text_to_image = _text_to_image(recipe, folder)
+        pipeline.text_to_image = _text_to_image(recipe, folder).to(device)
     split = split_caption(prompt)
     appearance, moves = (split.appearance, split.motion) if motion is None else (prompt, motion)
     seeds = [seed + number for number in range(count)]
-    output = pipeline(
-        prompt=[appearance] * count,
-        motion_prompt=[moves] * count,
-        image=given,
-        generator=[generator_of(one, prompt) for one in seeds],
-        fps=fps,
-        text_to_image_arguments={"num_inference_steps": IMAGE_STEPS, "guidance_rescale": 0.7},
-        output_type="np",
-        **({"num_frames": bucket.frames, "height": bucket.height, "width": bucket.width} if bucket else {}),
-        **({} if bucket else {"num_frames": FRAMES_WITHOUT_RECIPE}),
-        **sampling_arguments(sampling),
-    )
+    with track(sampling.steps, "generate: draw") as progress:
+
+        def advance(*_: Any) -> dict[str, Any]:
+            progress.advance()
+            return {}
+
+        output = pipeline(
+            prompt=[appearance] * count,
+            motion_prompt=[moves] * count,
+            image=given,
+            generator=[generator_of(one, prompt) for one in seeds],
+            fps=fps,
+            text_to_image_arguments={"num_inference_steps": IMAGE_STEPS, "guidance_rescale": 0.7},
+            output_type="np",
+            callback_on_step_end=advance,
+            **(
+                {"num_frames": bucket.frames, "height": bucket.height, "width": bucket.width}
+                if bucket
+                else {}
+            ),
+            **({} if bucket else {"num_frames": FRAMES_WITHOUT_RECIPE}),
+            **sampling_arguments(sampling),
+        )
     videos = [to_uint8(frames) for frames in output.frames]
     return {
         "appearance": appearance,
@@ -157,8 +171,9 @@ def generate(
 def find_model(model: Path) -> tuple[Path, Recipe | None]:
     """(pipeline folder, recipe of its run or None) of a pipeline folder or a run directory."""
     if (model / "model_index.json").is_file():
-        recipe_file = RunLayout(model.absolute().parents[2]).recipe  # RUN/train/STAGE/model
-        return model, load_recipe(str(recipe_file)) if recipe_file.is_file() else None
+        recipes = (RunLayout(folder).recipe for folder in model.absolute().parents[:3])
+        recipe_file = next((file for file in recipes if file.is_file()), None)  # of RUN/train/STAGE/model
+        return model, load_recipe(str(recipe_file)) if recipe_file else None
     layout = RunLayout(model)
     if not layout.recipe.is_file():
         raise FileNotFoundError(
@@ -193,7 +208,7 @@ def _read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (FileNotFoundError, UnidentifiedImageError) as error:
+    except (OSError, Image.DecompressionBombError) as error:  # PIL's own errors are OSErrors
         raise GenerationError(f"{path} is not a picture that can be read: {error}") from error
 
 

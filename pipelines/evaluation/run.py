@@ -1,6 +1,7 @@
 """`dreamer evaluate`: held-out clips → drawn videos → measures → metrics, as one Ray Data stream."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from pipelines.layout import RunLayout
 from pipelines.media import read_mp4, write_mp4
 from pipelines.models import weights_sha256
 from pipelines.progress import track
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, with_absolute_paths
 
 Row = dict[str, Any]
 UNTRAINED = "untrained"
@@ -64,7 +65,7 @@ def evaluate(
     "paths", "tracking"}. recompute: measures the videos that are there, draws none.
     Raises EvaluationError, or FileNotFoundError for a model that is not there.
     """
-    recipe = _absolute(recipe)
+    recipe = with_absolute_paths(recipe)
     folder = RunLayout(Path(recipe.run_directory)).evaluation(name)
     if recompute:
         return _recompute(recipe, folder)
@@ -73,22 +74,13 @@ def evaluate(
     clips = select_clips(recipe)
     drawn = _fingerprint(recipe, model, clips)
     kept = _protocol(folder).get("fingerprint") == drawn
+    if not kept:
+        _clear(folder)  # before the new protocol is written: no video of another model is ever under it
     write_clips(folder / "clips.jsonl", clips)
     _write_json(folder / "protocol.json", {"fingerprint": drawn, "model": str(model), "name": name})
     plan = Plan(recipe, str(folder), str(model), _networks(recipe), vocabulary_of(clips), kept)
     rows = _stream(plan, clips, "evaluate: draw and measure")
     return _finish(recipe, folder, clips, rows, started)
-
-
-def recompute(folder: Path, recipe: Recipe) -> dict[str, float | int]:
-    """Metrics of an evaluation's folder from its mp4 files and clips.jsonl alone, in this process."""
-    clips = read_evaluation_clips(folder / "clips.jsonl")
-    worker = EvaluationWorker(
-        Plan(recipe, str(folder), None, _networks(recipe), vocabulary_of(clips), keep=True)
-    )
-    rows = [row for clip in clips for row in worker.work([clip], variants_of(clip))]
-    metrics, _ = summarise(rows, _setting(recipe, clips))
-    return flat(metrics)
 
 
 class EvaluationWorker:
@@ -211,6 +203,13 @@ def _recompute(recipe: Recipe, folder: Path) -> dict[str, Any]:
     return _finish(recipe, folder, clips, _stream(plan, clips, "evaluate: measure"), started)
 
 
+def _clear(folder: Path) -> None:
+    """Remove what an evaluation of another model or recipe left."""
+    (folder / "metrics.json").unlink(missing_ok=True)
+    for name in ("videos", "reference", "untrained"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def _finish(
     recipe: Recipe, folder: Path, clips: Sequence[EvaluationClip], rows: list[Row], started: float
 ) -> dict[str, Any]:
@@ -240,24 +239,6 @@ def _finish(
         "paths": {path.name: str(path) for path in (*gallery, folder / "metrics.json", folder / "videos")},
         "tracking": log_evaluation(recipe, folder, metrics, clips, data),
     }
-
-
-def _absolute(recipe: Recipe) -> Recipe:
-    """Paths that mean the same in every process of a cluster on this machine."""
-    data = recipe.data.model_copy(update={"table": str(Path(recipe.data.table).absolute())})
-    if data.root is not None:
-        data = data.model_copy(update={"root": str(Path(data.root).absolute())})
-    models = {
-        name: path if path is None or "://" in path else str(Path(path).absolute())
-        for name, path in recipe.models.model_dump().items()
-    }
-    return recipe.model_copy(
-        update={
-            "run_directory": str(Path(recipe.run_directory).absolute()),
-            "data": data,
-            "models": recipe.models.model_copy(update=models),
-        }
-    )
 
 
 def _model_folder(recipe: Recipe, model: Path | None) -> Path:

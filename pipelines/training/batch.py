@@ -28,6 +28,7 @@ def prepare(
     *,
     seed: int,
     drop_probability: float,
+    motion_score_drop_probability: float,
     image_noise: float,
     num_train_timesteps: int,
 ) -> Prepared:
@@ -40,6 +41,7 @@ def prepare(
         latent_shape=stacked["latents_mean"].shape[1:],
         num_train_timesteps=num_train_timesteps,
         drop_probability=drop_probability,
+        motion_score_drop_probability=motion_score_drop_probability,
         image_noise=image_noise,
     )
     return Prepared(samples, stacked, randomness)
@@ -96,15 +98,16 @@ class Encoders:
         fps: float,
         motion_scores: Mapping[str, float] | None,
         dtype: torch.dtype,
+        sample_posterior: bool,
     ) -> tuple[dict[str, Tensor | None], SampleRandomness]:
-        """What the model trains on: posterior sampled, image noised, conditions dropped; in `dtype`."""
+        """What the model trains on, in `dtype`: posterior sampled, image noised, conditions dropped."""
         conditions = self.conditions(ready, fps=fps, motion_scores=motion_scores)
         device = self.empty_text_tokens.device
         randomness = ready.randomness.to(device)
         batch = randomised(
             conditions,
             randomness,
-            latents_std=ready.rows["latents_std"].to(device).float(),
+            latents_std=ready.rows["latents_std"].to(device).float() if sample_posterior else None,
             empty_text_tokens=self.empty_text_tokens,
         )
         return {name: _cast(tensor, dtype) for name, tensor in batch.items()}, randomness.to(device, dtype)

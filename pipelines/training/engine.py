@@ -38,10 +38,8 @@ def import_deepspeed() -> Any:
 def start_engine(model: nn.Module, stage: StageSettings, settings: TrainSettings, workers: int) -> Any:
     """A DeepSpeedEngine over `model`; only parameters with requires_grad are in its optimizer.
 
-    The process group must exist. Raises ValueError for combinations that DeepSpeed does not train right.
+    The process group must exist.
     """
-    if settings.precision == "bf16" and settings.zero_stage == 0:
-        raise ValueError("train.precision=bf16 needs train.zero_stage >= 1: stage 0 keeps no fp32 weights")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trained,
@@ -78,9 +76,11 @@ def deepspeed_config(settings: TrainSettings, workers: int, trained_elements: in
     }
 
 
-def learning_rate(stage: StageSettings, step: int) -> float:
-    """Rate of step `step` (from 1): linear warm-up, then constant (not given in the paper)."""
-    return stage.learning_rate * min(1.0, step / max(1, stage.warmup_steps))
+def learning_rate(stage: StageSettings, step: int, last_step: int) -> float:
+    """Rate of step `step` (from 1): linear warm-up, constant, linear decay (not given in the paper)."""
+    rising = step / max(1, stage.warmup_steps)
+    falling = (last_step + 1 - step) / max(1, stage.decay_steps)
+    return stage.learning_rate * min(1.0, rising, falling)
 
 
 def set_learning_rate(engine: Any, rate: float) -> None:

@@ -32,6 +32,7 @@ def assemble_pipeline(
             recipe.evaluate.sampling.scheduler if recipe.evaluate else "ddim"
         ),
         image_token_count=recipe.curation.precompute.image_tokens,
+        motion_token_count=recipe.curation.precompute.motion_tokens,
         **optional,
     )
 

@@ -20,7 +20,7 @@ def train_stage(run: StageRun) -> None:
         ready = next(run.batches)
         clock.lap("data")
 
-        rate = learning_rate(stage, step)
+        rate = learning_rate(stage, step, run.last_step)
         set_learning_rate(run.engine, rate)
         losses = run.losses(ready)
         clock.lap("forward")

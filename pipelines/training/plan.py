@@ -20,7 +20,9 @@ DECISIVE = (
     "weight_decay",
     "max_grad_norm",
     "ema_half_life_samples",
+    "sample_posterior",
     "drop_probability",
+    "motion_score_drop_probability",
     "image_noise",
 )
 
@@ -73,7 +75,8 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
         steps = stage.steps if limit_steps is None else min(limit_steps, stage.steps)
         identity = {
             "seed": recipe.seed,
-            "stage": stage.model_dump(mode="json", exclude={"steps"}),
+            # More steps go on where fewer ended, unless the learning rate falls towards the last one.
+            "stage": stage.model_dump(mode="json", exclude=set() if stage.decay_steps else {"steps"}),
             "train": decisive,
             "model": recipe.model.model_dump(mode="json"),
             "models": models,

@@ -1,14 +1,13 @@
 """`dreamer train`: all stages of a recipe in one worker group, resumable."""
 
 import json
-import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import environment, start_ray
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, with_absolute_paths
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan, plan_stages
 from pipelines.training.watch import watching
@@ -39,7 +38,7 @@ def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
     ShardError, CheckpointError and FileNotFoundError with what to do.
     """
     started = time.monotonic()
-    recipe = _absolute(recipe)
+    recipe = with_absolute_paths(recipe)
     plans = plan_stages(recipe, limit_steps=limit_steps)
     seconds_to_first_step = None
     if not all(plan.finished for plan in plans):
@@ -96,20 +95,6 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
         raise TrainingError(json.loads((folder / STOPPED).read_text())["error"])
     if missing := [plan.stage.name for plan in plans if not plan.finished]:
         raise TrainingError(f"the workers ended without a result of stage {', '.join(missing)}")
-
-
-def _absolute(recipe: Recipe) -> Recipe:
-    """Paths that mean the same in every process."""
-    models = {
-        name: path if path is None or "://" in path else os.path.abspath(path)
-        for name, path in recipe.models.model_dump().items()
-    }
-    return recipe.model_copy(
-        update={
-            "run_directory": os.path.abspath(recipe.run_directory),
-            "models": recipe.models.model_copy(update=models),
-        }
-    )
 
 
 def _stage_summary(plan: StagePlan) -> dict[str, Any]:

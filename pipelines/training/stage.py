@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,11 @@ class StageRun:
         """What the model gets for this worker's part of a batch."""
         scores = self.index.motion_scores
         return self.encoders.model_batch(
-            ready, fps=self.recipe.curation.fps, motion_scores=scores, dtype=self.dtype
+            ready,
+            fps=self.recipe.curation.fps,
+            motion_scores=scores,
+            dtype=self.dtype,
+            sample_posterior=self.settings.sample_posterior,
         )
 
     @property
@@ -199,6 +203,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
             reader.rows(samples),
             seed=plan.seed,
             drop_probability=plan.settings.drop_probability,
+            motion_score_drop_probability=plan.settings.motion_score_drop_probability,
             image_noise=plan.settings.image_noise,
             num_train_timesteps=schedule.num_train_timesteps,
         )
@@ -260,15 +265,19 @@ def untrained_unet(recipe: Recipe) -> FactorizedUNet:
         )
 
 
-def check_patterns(recipe: Recipe, plans: Sequence[StagePlan]) -> None:
-    """Raise PartsError now for a pattern of any stage, not hours later. Allocates nothing."""
+def check_networks(recipe: Recipe) -> None:
+    """Build the network and its schedules and select the parts of every stage; allocates nothing.
+
+    Raises ValueError (PartsError for a pattern that fits no parameter) now, not hours later in a worker.
+    """
     from pipelines.models import resolve_model
 
     config = UNet2DConditionModel.load_config(resolve_model(recipe.models.text_to_image) / "unet")
     with torch.device("meta"):
         unet = FactorizedUNet(image_unet=config, **unet_settings(recipe))
-    for plan in plans:
-        select_trainable(unet, plan.stage.trainable, unreached=_unreached(plan))
+    for stage in recipe.train.stages if recipe.train else ():
+        noise_schedule(stage)
+        select_trainable(unet, stage.trainable)
 
 
 def unet_settings(recipe: Recipe) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def _losses(run: "StageRun", samples: list[Sample]) -> tuple[list[int], list[flo
         run.reader_of_validation.rows(samples),
         seed=int(fingerprint("validation", run.recipe.seed)[:15], 16),
         drop_probability=0.0,
+        motion_score_drop_probability=0.0,
         image_noise=0.0,
         num_train_timesteps=run.schedule.num_train_timesteps,
     )

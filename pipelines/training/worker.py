@@ -48,9 +48,8 @@ def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> No
     """Train what is not finished, in order; every worker of the process group calls this."""
     from pipelines.training.batch import Encoders
     from pipelines.training.loop import train_stage
-    from pipelines.training.stage import check_patterns, finish_stage, open_stage
+    from pipelines.training.stage import finish_stage, open_stage
 
-    check_patterns(recipe, plans)
     encoders = Encoders.load(recipe, group.device)
     for plan in plans:
         if plan.finished:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from jobs.submit import PROJECT, SUBMITTED_RECIPE, project_files, working_tree
-from pipelines.recipe import load_recipe
+from pipelines.recipe_file import load_recipe
 
 START_SECONDS = 120  # 7 s on an idle machine
 START_TRIES = 3

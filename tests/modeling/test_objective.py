@@ -113,13 +113,25 @@ def test_text_and_image_are_dropped_as_often_as_told():
     assert text.float().mean() == pytest.approx(0.2, abs=0.02)
     assert image.float().mean() == pytest.approx(0.2, abs=0.02)
     assert (text & image).float().mean() == pytest.approx(0.1, abs=0.015)
+    assert many.keep_motion_score.all()
     assert many.timesteps.float().mean() == pytest.approx(499.5, abs=15)
     assert (many.timesteps.min() < 5) & (many.timesteps.max() > 994)
 
 
+def test_motion_scores_are_dropped_on_their_own():
+    many = sample_randomness(
+        1, range(4000), latent_shape=(1, 1, 1, 1), drop_probability=0.1, motion_score_drop_probability=0.3
+    )
+    told, text = many.keep_motion_score, many.keep_text
+    assert told.float().mean() == pytest.approx(0.7, abs=0.02)
+    assert (told & text).float().mean() == pytest.approx(0.7 * 0.8, abs=0.03)
+
+
 def test_a_randomised_batch_is_what_the_model_trains_on(conditions):
     randomness = draw(range(2), image_noise=0.5)._replace(
-        keep_text=torch.tensor([True, False]), keep_image=torch.tensor([False, True])
+        keep_text=torch.tensor([True, False]),
+        keep_image=torch.tensor([False, True]),
+        keep_motion_score=torch.tensor([False, True]),
     )
     mean, std, empty = torch.randn(2, *SHAPE), torch.rand(2, *SHAPE), torch.randn(1, 7, 24)
     given = {**conditions(), "latents": mean, "text_tokens": torch.randn(2, 7, 24), "image_latents": None}
@@ -130,6 +142,7 @@ def test_a_randomised_batch_is_what_the_model_trains_on(conditions):
     assert torch.equal(batch["text_tokens"][1], empty[0])
     assert batch["motion_mask"].any(1).tolist() == [True, False]
     assert batch["image_mask"].tolist() == [False, True]
+    assert batch["motion_score"].isnan().tolist() == [True, False]
 
 
 def test_image_noise_grows_with_the_timestep_up_to_its_limit():

@@ -133,6 +133,17 @@ def test_a_dropped_condition_equals_none_for_its_sample(video_unet, conditions, 
         assert (dropped.sample[1] - full[1]).abs().max() > 1e-3
 
 
+def test_a_motion_score_that_is_not_told_equals_none_for_its_sample(video_unet, conditions, awaken):
+    unet = awaken(video_unet())
+    inputs, given = batch(), {**conditions(), "motion_score": torch.tensor([4.0, 7.0])}
+    full = call(unet, *inputs, **given).sample
+    absent = call(unet, *inputs, **{**given, "motion_score": None}).sample
+    partly = call(unet, *inputs, **{**given, "motion_score": torch.tensor([4.0, torch.nan])}).sample
+    torch.testing.assert_close(partly[0], full[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(partly[1], absent[1], atol=1e-6, rtol=0)
+    assert (partly[1] - full[1]).abs().max() > 1e-3
+
+
 def test_padding_of_the_motion_caption_is_not_seen(video_unet, conditions, awaken):
     unet = awaken(video_unet())
     inputs, given = batch(), conditions()

@@ -9,16 +9,28 @@ import torch
 from safetensors.torch import save_file
 
 from pipelines.preflight import PreflightError, clip_bytes, find_faults, preflight, run_bytes
-from pipelines.recipe import Bucket, Recipe, RecipeError, load_recipe
+from pipelines.recipe import Bucket, Recipe, RecipeError
+from pipelines.recipe_file import load_recipe
 
 CONFIGS = {
     "stable_diffusion/vae": {"block_out_channels": [8, 8, 8], "latent_channels": 4},
-    "stable_diffusion/unet": {"block_out_channels": [8, 16], "in_channels": 4, "cross_attention_dim": 16},
+    "stable_diffusion/unet": {
+        "block_out_channels": [16, 32],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "layers_per_block": 1,
+        "attention_head_dim": 2,
+        "norm_num_groups": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "cross_attention_dim": 16,
+    },
     "stable_diffusion/text_encoder": {"hidden_size": 16},
     "clip": {
         "model_type": "clip",
         "projection_dim": 8,
         "vision_config": {"hidden_size": 32, "projection_dim": 8},
+        "text_config": {"hidden_size": 16},
     },
     "motion_encoder": {"model_type": "t5", "d_model": 16},
 }
@@ -32,7 +44,7 @@ def models(tmp_path: Path) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text(json.dumps(config))
         save_file({"weight": torch.zeros(4)}, folder / name / "model.safetensors")
-    for name in ("stable_diffusion/tokenizer", "motion_encoder"):
+    for name in ("stable_diffusion/tokenizer", "clip", "motion_encoder"):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "tokenizer.json").write_text("{}")
     return folder
@@ -164,13 +176,48 @@ def test_without_a_split_column_everything_is_training_data(recipe):
     assert all("data.columns.split names no column" in fault for fault in found)
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.stages.0.trainable=[tempral_modules.*]", "did you mean 'temporal_modules.*'"),
+        ("model.temporal_head_dim=12", "16 channels cannot be divided into heads of 12"),
+        ("model.pixel_attention_window=3", "must be an even number"),
+        ("model.temporal_spatial_kernel=2", "must be odd"),
+        ("train.stages.0.schedule.terminal_snr=9999", "does not decrease"),
+    ],
+)
+def test_a_network_that_cannot_be_built_or_trained_is_refused(recipe, override, said):
+    assert said in only_fault(recipe(override), "train")
+    assert faults(recipe(override), "curate") == []
+
+
+def test_an_image_encoder_without_words_trains_but_cannot_evaluate(recipe, models: Path):
+    config = models / "clip" / "config.json"
+    config.write_text(json.dumps({"model_type": "clip_vision_model", "image_size": 32, "hidden_size": 32}))
+    assert faults(recipe(), "train") == []
+    assert "no text tower" in only_fault(recipe(), "train", "evaluate")
+
+
+def test_a_root_that_is_an_address_is_refused(recipe):
+    assert "write whole addresses into the table" in only_fault(recipe("data.root=s3://b/videos"))
+
+
+def test_a_table_with_a_broken_line_is_refused_with_its_number(recipe, tmp_path: Path):
+    table = tmp_path / "videos.jsonl"
+    good = {"videoid": "1", "contentUrl": "1.mp4", "name": "", "split": "train", "sprites": "", "camera": ""}
+    table.write_text("\n" + json.dumps(good) + "\n{broken\n")
+    assert "line 3 is no JSON" in only_fault(recipe(f"data.table={table}"), "curate")
+    table.write_text("[1]\n")
+    assert "line 1 is no JSON object" in only_fault(recipe(f"data.table={table}"), "curate")
+
+
 def test_a_folder_without_videos_is_refused(recipe, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert "no video" in only_fault(recipe(f"data.table={tmp_path / 'empty'}"), "curate")
 
 
 def test_only_what_the_steps_need_is_looked_at(recipe, tmp_path: Path):
-    trained = recipe(f"data.table={tmp_path / 'gone.csv'}", "tracking.uri=runs/x")
+    trained = recipe(f"data.table={tmp_path / 'gone.csv'}")
     assert faults(trained, "train") == []
 
 

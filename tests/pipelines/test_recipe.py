@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.recipe import RECIPES, Bucket, Recipe, RecipeError, find_recipe, load_recipe
+from pipelines.recipe import Bucket, Recipe, RecipeError
+from pipelines.recipe_file import RECIPES, find_recipe, load_recipe
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
@@ -80,8 +81,34 @@ def test_a_batch_that_workers_cannot_divide_is_refused():
 
 
 def test_a_stage_of_an_unknown_tier_is_refused():
-    with pytest.raises(RecipeError, match=r"train\.stages\.low: tier 'huge' is none of curation\.tiers"):
+    with pytest.raises(
+        RecipeError, match=r"train\.stages\.new_parts: tier 'huge' is none of curation\.tiers"
+    ):
         load_recipe("demo", ("train.stages.0.tier=huge",))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.stages.0.schedule={prediction: epsilon}", "no signal at terminal_snr=0"),
+        ("train.stages.0.flow_weight=0.1", "go together"),
+        ("model.predict_net=false", "model.predict_net is false"),
+        ("evaluate.motion_labels=birds", "'birds' is none of data.columns.labels"),
+        ("evaluate.sets.1.name=held_out", "names of sets must differ"),
+        ("train.stages.0.name=../../elsewhere", "train.stages.0.name"),
+        ("train.stages=[]", "train.stages"),
+        ("curation.tiers.low=[]", "curation.tiers.low"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(override, said):
+    with pytest.raises(RecipeError) as refused:
+        load_recipe("demo", (override,))
+    assert said in str(refused.value)
+
+
+def test_bf16_without_fp32_weights_is_refused():
+    with pytest.raises(RecipeError, match="precision=bf16 needs zero_stage >= 1"):
+        load_recipe("demo", ("train.precision=bf16", "train.zero_stage=0"))
 
 
 def test_a_resolved_recipe_reads_back_as_itself(tmp_path: Path):

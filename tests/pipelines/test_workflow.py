@@ -10,7 +10,8 @@ import pytest
 
 from pipelines import workflow
 from pipelines.layout import RunLayout
-from pipelines.recipe import DataSettings, Recipe, load_recipe
+from pipelines.recipe import DataSettings, Recipe
+from pipelines.recipe_file import load_recipe
 from pipelines.workflow import (
     Step,
     WorkflowError,
@@ -83,10 +84,20 @@ def test_a_step_of_other_settings_is_done_again(run):
     assert run.done == ["curate", "train", "curate"]
 
 
-def test_one_step_alone_leaves_the_others_alone(run):
-    assert set(run(("train",))) == {"train"}
+def test_one_step_alone_leaves_the_later_ones_alone(run):
+    assert set(run(("curate",))) == {"curate"}
     assert set(run()) == {"curate", "train"}
-    assert run.done == ["train", "curate"]
+    assert run.done == ["curate", "train"]
+
+
+def test_a_step_is_not_done_on_what_other_settings_left(run):
+    with pytest.raises(WorkflowError, match="dreamer curate"):
+        run(("train",))
+    run()
+    run.stamps |= {"curate": "changed", "train": "changed too"}
+    with pytest.raises(WorkflowError, match="dreamer curate"):
+        run(("train",))
+    assert run.done == ["curate", "train"]
 
 
 def test_a_step_with_options_is_never_skipped(run):

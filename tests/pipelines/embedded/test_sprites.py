@@ -96,7 +96,9 @@ def test_watermark_and_compression_change_the_picture(tmp_path: Path) -> None:
     clip = next(world_clips(WorldSettings(clips=1)))
     marked = render_clip(clip, np.zeros(1), 96, watermark="SPRITESTOCK")
     assert np.abs(marked.astype(int) - render_clip(clip, np.zeros(1), 96)).max() > 40
-    assert (rough / "videos/000000.mp4").stat().st_size < 0.6 * (plain / "videos/000000.mp4").stat().st_size
+    assert (rough / "videos/train-000000.mp4").stat().st_size < 0.6 * (
+        plain / "videos/train-000000.mp4"
+    ).stat().st_size
 
 
 def test_unknown_motions_are_refused() -> None:

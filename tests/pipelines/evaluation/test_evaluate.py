@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.evaluation import run
 from pipelines.evaluation.reference import EvaluationError, read_evaluation_clips, select_clips
-from pipelines.evaluation.run import evaluate, recompute
+from pipelines.evaluation.run import evaluate
 from pipelines.layout import RunLayout
 from pipelines.media import read_mp4
 from pipelines.recipe import Recipe
@@ -63,13 +64,36 @@ def test_the_model_at_initialisation_draws_what_the_untrained_one_draws(
         assert path.read_bytes() == (folder / "videos" / "held_out" / path.name).read_bytes()
 
 
-def test_metrics_are_recomputed_from_the_files_alone(
-    evaluated: tuple[dict[str, Any], Path], evaluation_recipe: Recipe, tmp_path: Path
+def test_metrics_are_recomputed_from_the_saved_videos_alone(
+    evaluated: tuple[dict[str, Any], Path], evaluation_recipe: Recipe
 ) -> None:
     summary, folder = evaluated
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.json", "measures.jsonl"))
-    assert recompute(copy, evaluation_recipe) == pytest.approx(summary["metrics"], abs=1e-5)
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("metrics.json", "measures.jsonl", "grid.*"))
+    again = evaluate(evaluation_recipe, name="copy", recompute=True)
+    assert again["metrics"] == summary["metrics"]
+
+
+def test_videos_of_another_model_are_never_measured_as_this_one_s(
+    evaluated: tuple[dict[str, Any], Path], evaluation_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = evaluated
+    shutil.copytree(folder, folder.with_name("other"))
+    other = evaluation_recipe.model_copy(update={"seed": 11})
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_stream", stopped)  # a kill before the first video is drawn
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(other, name="other")
+    assert not (folder.with_name("other") / "metrics.json").exists()
+    evaluate(other, name="other")
+    videos = sorted(folder.glob("videos/*/*.mp4"))
+    assert videos
+    for video in videos:
+        assert video.read_bytes() != (folder.with_name("other") / video.relative_to(folder)).read_bytes()
+
+
+def stopped(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_mlflow_holds_metrics_parameters_videos_and_the_data_set(

@@ -32,6 +32,7 @@ STAGE = {
     "steps": STEPS,
     "learning_rate": 1e-2,
     "warmup_steps": 3,
+    "decay_steps": 2,
     "trainable": ["temporal_modules.*", "flow_predictor.*", "image_conv_in.*"],
     "predict_flow": True,
     "flow_weight": 0.1,
@@ -43,6 +44,12 @@ def recipe(run_directory: Path, training_models: dict[str, str]) -> Recipe:
     made = world.recipe(run_directory, training_models, stages=[STAGE])
     world.write_data(made, CLIPS)
     return made
+
+
+def test_the_learning_rate_warms_up_and_falls_at_the_end(recipe: Recipe) -> None:
+    (plan,) = plan_stages(recipe)
+    rates = [learning_rate(plan.stage, step, plan.steps) for step in range(1, STEPS + 1)]
+    assert rates == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2, 1e-2, 0.5e-2])
 
 
 def changed(recipe: Recipe, **train: Any) -> Recipe:
@@ -77,15 +84,18 @@ def plain_loop(recipe: Recipe, plan: StagePlan) -> tuple[list[float], dict[str, 
             reader.rows(samples),
             seed=plan.seed,
             drop_probability=settings.drop_probability,
+            motion_score_drop_probability=settings.motion_score_drop_probability,
             image_noise=settings.image_noise,
             num_train_timesteps=1000,
         )
-        batch, draws = encoders.model_batch(ready, fps=8.0, motion_scores=None, dtype=torch.float32)
+        batch, draws = encoders.model_batch(
+            ready, fps=8.0, motion_scores=None, dtype=torch.float32, sample_posterior=True
+        )
         loss = diffusion_loss(unet, schedule, batch, draws.noise, draws.timesteps, flow_weight=0.1).total
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
-        optimizer.param_groups[0]["lr"] = learning_rate(plan.stage, step)
+        optimizer.param_groups[0]["lr"] = learning_rate(plan.stage, step, plan.steps)
         optimizer.step()
         kept = decay(
             step * settings.global_batch_clips, settings.global_batch_clips, settings.ema_half_life_samples

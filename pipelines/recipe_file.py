@@ -1,0 +1,103 @@
+"""Recipe files: found by path or name, parsed with overrides, refused with the nearest known key."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipelines.recipe import Recipe, RecipeError, Settings
+
+RECIPES = Path(__file__).parent.parent / "jobs" / "recipes"
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe file by path, or by the name of one that ships with the package."""
+    for path in (Path(name), RECIPES / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    shipped = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    raise RecipeError(f"no recipe {name!r}: give a YAML file, or one of {', '.join(shipped)}")
+
+
+def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Parse a recipe file with `section.key=value` overrides.
+
+    Raises RecipeError with every fault at once: unknown keys (and the nearest known one), wrong types,
+    values out of range.
+    """
+    path = find_recipe(name)
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path} must hold a mapping of settings")
+    for override in overrides:
+        _set(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{path}:\n" + "\n".join(map(_fault, error.errors()))) from error
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not (equals and key):
+        raise RecipeError(f"an override is section.key=value, not {override!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: {text!r} is no YAML value") from error
+    *parents, leaf = key.split(".")
+    node: Any = tree
+    for parent in parents:
+        place = _place(node, parent, override)
+        if isinstance(node, dict) and node.get(place) is None:
+            node[place] = {}
+        node = node[place]
+    node[_place(node, leaf, override)] = value
+
+
+def _place(node: Any, part: str, override: str) -> str | int:
+    """The key of a section, or the number of a list's entry, that a part of an override's key names."""
+    if isinstance(node, dict):
+        return part
+    if not isinstance(node, list):
+        raise RecipeError(f"override {override!r}: there is no section around {part!r}")
+    if not (part.isdigit() and int(part) < len(node)):
+        raise RecipeError(
+            f"override {override!r}: {part!r} is none of the list's entries 0 to {len(node) - 1}"
+        )
+    return int(part)
+
+
+def _fault(error: Any) -> str:
+    location = ".".join(map(str, error["loc"])) or "recipe"
+    if error["type"] != "extra_forbidden":
+        return f"  {location}: {error['msg']}"
+    known = _keys_beside(error["loc"])
+    nearest = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+    return f"  {location}: unknown key; {hint}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the model that an unknown key was given to."""
+    model: Any = Recipe
+    for part in location[:-1]:
+        fields = getattr(model, "model_fields", {})
+        if part in fields:
+            model = _model_in(fields[part].annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The Settings class inside an annotation such as `tuple[Stage, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if (found := _model_in(inner)) is not None:
+            return found
+    return None

@@ -45,11 +45,13 @@ def curate(
 
 
 def curation_rows(summary: Summary) -> Rows:
-    """The books: sources on top, what became of them below."""
+    """The books: sources on top, what became of them below, and the first that could not be read."""
     for name in ("sources", "kept", "filtered", "failed", "quarantined", "clips"):
         if name in summary:
             yield name, summary[name]
     for reason, count in sorted(summary.get("reasons", {}).items(), key=lambda item: -item[1]):
         yield f"  {reason}", count
+    for source, reason in summary.get("unreadable", ()):
+        yield f"  {source}", reason
     for bucket, count in summary.get("buckets", {}).items():
         yield f"bucket {bucket}", count

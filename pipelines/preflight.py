@@ -49,6 +49,7 @@ def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
     yield from models
     if "train" in steps and not models:
         yield from network_faults(recipe)
+        yield from prediction_faults(recipe)
     if "curate" in steps:
         yield from data_faults(recipe, steps)
     yield from bucket_faults(recipe)
@@ -65,6 +66,11 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     """Folders, configurations and weights that are missing, and parts that do not fit together."""
     models = recipe.models
     yield from _folder_faults("models.text_to_image", models.text_to_image, ("vae", "unet", "text_encoder"))
+    if "train" in steps and not model_json(models.text_to_image, "scheduler", "scheduler_config.json"):
+        yield (
+            f"models.text_to_image: {models.text_to_image} has no scheduler/scheduler_config.json, "
+            "which says what its weights predict; give a whole Stable Diffusion folder"
+        )
     yield from _folder_faults("models.image_encoder", models.image_encoder, ("",))
     yield from _folder_faults("models.motion_encoder", models.motion_encoder, ("",))
     if models.video_classifier is not None and recipe.evaluate is not None:
@@ -131,6 +137,21 @@ def network_faults(recipe: Recipe) -> Faults:
         yield f"model, train.stages: {error}"
 
 
+def prediction_faults(recipe: Recipe) -> Faults:
+    """Stages that would train weights to predict something else without saying so."""
+    scheduler = model_json(recipe.models.text_to_image, "scheduler", "scheduler_config.json")
+    weights = "v" if scheduler.get("prediction_type") == "v_prediction" else "epsilon"
+    for stage in recipe.train.stages if recipe.train else ():
+        schedule = stage.schedule
+        if schedule.prediction != weights and "prediction" not in schedule.model_fields_set:
+            also = ", terminal_snr: 1.0e-3" if weights == "epsilon" else ""
+            yield (
+                f"train.stages.{stage.name}.schedule: the weights of {recipe.models.text_to_image} predict "
+                f"{weights}, this stage {schedule.prediction}; write prediction: {schedule.prediction} if "
+                f"that is meant, or prediction: {weights}{also}"
+            )
+
+
 def _fit_faults(recipe: Recipe) -> Faults:
     unet, vae, text, image = (
         model_config(recipe.models.text_to_image, "unet"),
@@ -171,8 +192,13 @@ def _fit_faults(recipe: Recipe) -> Faults:
 
 def model_config(path: str, part: str = "") -> dict[str, Any]:
     """A model folder's config.json; {} when the folder or the file is missing."""
+    return model_json(path, part, "config.json")
+
+
+def model_json(path: str, part: str, name: str) -> dict[str, Any]:
+    """A JSON file of a model folder; {} when the folder or the file is missing."""
     try:
-        return json.loads((resolve_model(path) / part / "config.json").read_text())
+        return json.loads((resolve_model(path) / part / name).read_text())
     except FileNotFoundError:
         return {}
 

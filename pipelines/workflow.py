@@ -20,7 +20,7 @@ from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
 from pipelines.recipe import DataSettings, Recipe, with_absolute_paths
-from pipelines.training.tracking import tracking_uri
+from pipelines.tracking import tracking_uri
 
 Summary = dict[str, Any]
 

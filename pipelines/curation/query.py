@@ -28,6 +28,7 @@ from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, CurationSettings, FilterSettings, Recipe
 
 HASH_BITS = 64
+NAMED_SOURCES = 10  # of those that could not be read, in the summary; the clip table has all
 Row = dict[str, Any]
 
 
@@ -159,6 +160,9 @@ def count_unit(layout: RunLayout, unit: int) -> dict[str, Any]:
         "unknown": sorted(set(verdicts) - asked)[:5],
         "clips": sum(row["verdict"] == KEPT for row in rows),
         "reasons": dict(Counter(code_of(row["reason"]) for row in rows if row["verdict"] != KEPT)),
+        "unreadable": [
+            [row["source_id"], row["reason"]] for row in rows if row["verdict"] in (FAILED, QUARANTINED)
+        ][:NAMED_SOURCES],
         "buckets": dict(
             Counter(name for row in rows if row["verdict"] == KEPT for name in row["bucket"].split())
         ),

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from pipelines.cluster import start_ray
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.query import (
+    NAMED_SOURCES,
     count_unit,
     duplicate_pairs,
     judge_unit,
@@ -104,7 +106,7 @@ def _score(units: list[int], recipe: Recipe, layout: RunLayout) -> int:
         return sum(row["decoded"] for row in stream.iter_rows())
 
 
-def _score_row(row: dict[str, int], *, recipe: Recipe, layout: RunLayout, counter: Any) -> dict[str, int]:
+def _score_row(row: dict[str, int], *, recipe: Recipe, layout: RunLayout, counter: str) -> dict[str, int]:
     with _telling(counter) as advance:
         return row | score_unit(row["unit"], recipe, layout, _decoder(recipe.curation.decode), advance)
 
@@ -164,7 +166,7 @@ def _precompute(units: list[int], settled: list[Summary], recipe: Recipe, layout
 class PrecomputeActor:
     """Holds the networks and decoders of one worker of pass 2."""
 
-    def __init__(self, recipe: Recipe, layout: RunLayout, decoders: int, counter: Any) -> None:
+    def __init__(self, recipe: Recipe, layout: RunLayout, decoders: int, counter: str) -> None:
         from pipelines.curation.precompute import Networks
 
         self.recipe, self.layout, self.counter = recipe, layout, counter
@@ -183,11 +185,12 @@ class PrecomputeActor:
 
 
 @contextmanager
-def _progress(total: int, description: str) -> Iterator[Any]:
-    """A counter that workers add to; a thread shows it on the driver's progress bar."""
+def _progress(total: int, description: str) -> Iterator[str]:
+    """The name of a counter that workers add to; a thread shows it on the driver's progress bar."""
     import ray
 
-    counter = ray.remote(num_cpus=0)(Count).remote()
+    name = f"count-{uuid.uuid4().hex}"
+    counter = ray.remote(num_cpus=0)(Count).options(name=name).remote()
     stop = threading.Event()
 
     def show() -> None:
@@ -198,7 +201,7 @@ def _progress(total: int, description: str) -> Iterator[Any]:
         thread = threading.Thread(target=show, daemon=True)
         thread.start()
         try:
-            yield counter
+            yield name
             step.update(total)
         finally:
             stop.set()
@@ -220,8 +223,11 @@ class Count:
 
 
 @contextmanager
-def _telling(counter: Any) -> Iterator[Callable[[int], None]]:
-    """`advance(n)` that tells the counter about once a second, and the rest at the end."""
+def _telling(name: str) -> Iterator[Callable[[int], None]]:
+    """`advance(n)` that tells the counter of that name about once a second, and the rest at the end."""
+    import ray
+
+    counter = ray.get_actor(name)
     pending, told_at = 0, time.monotonic()
 
     def advance(amount: int) -> None:
@@ -291,6 +297,7 @@ def summarise(counts: list[Summary]) -> Summary:
         **{verdict: books[verdict] for verdict in VERDICTS},
         "clips": sum(unit["clips"] for unit in counts),
         "reasons": {code: reasons[code] for code in REASONS if code in reasons},
+        "unreadable": sorted(row for unit in counts for row in unit["unreadable"])[:NAMED_SOURCES],
         "buckets": dict(sorted(buckets.items())),
     }
 

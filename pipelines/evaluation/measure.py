@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.evaluation.features import ClassifierFeatures, ClipFeatures
-from pipelines.evaluation.metrics import frame_consistency, motion_strength, prompt_consistency, psnr_db
+from pipelines.evaluation.metrics import frame_consistency, motion_strength, prompt_consistency, psnr_db, ssim
 from pipelines.evaluation.motion import Movement, object_movements, parse_objects, video_flow
 from pipelines.evaluation.reference import EvaluationClip
 from pipelines.media import read_mp4
@@ -67,6 +67,7 @@ class Measurer:
             "frames": len(frames),
             "objects": self._objects(flow, clip),
             "first_frame_psnr_db": psnr_db(frames[0], reference[0]),
+            "first_frame_ssim": ssim(frames[0], reference[0]),
             "frame_consistency": frame_consistency(seen),
             "prompt_consistency": prompt_consistency(seen, self.clip_features.text(clip.appearance_caption)),
             "motion_strength": motion_strength(flow.flow, clip.fps),

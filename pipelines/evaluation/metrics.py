@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 PSNR_CEILING_DB = 100.0
 
@@ -48,11 +49,25 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> float:
 
 
 def psnr_db(frame: np.ndarray, reference: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of 8-bit pixels in dB; equal pictures give 100, not infinity."""
-    if frame.shape != reference.shape:
-        raise ValueError(f"pictures must have one shape, not {frame.shape} and {reference.shape}")
-    error = np.mean((frame.astype(np.float64) - reference.astype(np.float64)) ** 2)
-    return PSNR_CEILING_DB if error == 0 else float(min(10 * math.log10(255**2 / error), PSNR_CEILING_DB))
+    """Peak signal-to-noise ratio of pictures (H, W, 3) uint8 in dB; equal ones give 100, not infinity."""
+    from kornia.metrics import psnr
+
+    return min(float(psnr(_picture(frame), _picture(reference), max_val=1.0)), PSNR_CEILING_DB)
+
+
+def ssim(frame: np.ndarray, reference: np.ndarray) -> float:
+    """Structural similarity (Wang et al., 2004) of pictures (H, W, 3) uint8, mean over pixels and channels.
+
+    Gaussian window of 11 pixels with deviation 1.5, as published.
+    """
+    from kornia.metrics import ssim as map_of
+
+    return float(map_of(_picture(frame), _picture(reference), window_size=11).mean())
+
+
+def _picture(frame: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 → (1, 3, H, W) float64 in 0..1."""
+    return torch.from_numpy(frame.astype(np.float64) / 255).permute(2, 0, 1)[None]
 
 
 def frame_consistency(features: np.ndarray) -> float:

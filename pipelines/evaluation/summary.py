@@ -15,10 +15,14 @@ Row = dict[str, Any]
 MEANS = {
     "first_frame_psnr_db": "PSNR of the video's first frame against the conditioning image at the video's "
     "size, both as read from their mp4 files; mean over clips",
+    "first_frame_ssim": "structural similarity of the same two pictures, Gaussian window of 11 pixels; mean "
+    "over pixels, channels, then clips",
     "frame_consistency": "cosine of CLIP image features of adjacent frames, mean over frames, then clips",
     "prompt_consistency": "cosine of CLIP image features of each frame and text features of the appearance "
     "caption, mean over frames, then clips",
 }
+
+OF_FIRST_FRAME = ("first_frame_psnr_db", "first_frame_ssim")
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,14 @@ def _means(group: list[Row], suffix: str, variant: str, setting: Setting) -> lis
             name=name + suffix,
             value=float(np.mean([row[name] for row in group])),
             protocol=protocol,
-            resize="none" if "psnr" in name else f"from {setting.size}, squeezed bicubic to CLIP's side",
-            feature_network_sha256=None if "psnr" in name else setting.clip_sha256,
+            resize="none"
+            if name in OF_FIRST_FRAME
+            else f"from {setting.size}, squeezed bicubic to CLIP's side",
+            feature_network_sha256=None if name in OF_FIRST_FRAME else setting.clip_sha256,
             **common,
         )
         for name, protocol in MEANS.items()
-        if not (name == "first_frame_psnr_db" and variant == "ground_truth")
+        if not (name in OF_FIRST_FRAME and variant == "ground_truth")
     ]
     strengths = [row["motion_strength"] for row in group]
     fastest = "DIS optical flow of the fastest 5 % of pixels, mean over frames, in short sides per second"

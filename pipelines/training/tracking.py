@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
+from pipelines.tracking import flat, log_params, open_experiment, tracking_uri
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan
 
@@ -28,29 +28,6 @@ COLUMNS = (
     "seconds_total",
     "seconds_data",
 )
-
-
-def tracking_uri(recipe: Recipe) -> str:
-    """Where a recipe's runs are kept: its own setting, or SQLite in the run directory."""
-    if recipe.tracking.uri:
-        return recipe.tracking.uri
-    return f"sqlite:///{RunLayout(Path(recipe.run_directory).absolute()).mlflow}"
-
-
-def open_experiment(recipe: Recipe) -> tuple[Any, str]:
-    """(MlflowClient, id of the recipe's experiment), made if it is not there."""
-    from mlflow import MlflowClient
-
-    uri = tracking_uri(recipe)
-    client = MlflowClient(tracking_uri=uri)
-    name = recipe.tracking.experiment
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return client, found.experiment_id
-    # A local store would otherwise keep artifacts wherever the command happens to be started.
-    root = Path(recipe.run_directory).absolute() / "mlflow_artifacts"
-    location = root.as_uri() if uri.startswith("sqlite:") else None
-    return client, client.create_experiment(name, artifact_location=location)
 
 
 class Tracker:
@@ -80,7 +57,7 @@ class Tracker:
                 self.state = known
         if self.state["parent"] is None:
             parent = self._create(client, f"{self.recipe.name}: train", {})
-            self._log_params(client, parent, _flat(self.recipe.model_dump(mode="json")))
+            log_params(client, parent, flat(self.recipe.model_dump(mode="json")))
             self.state["parent"] = parent
             self._save()
         self.client = client
@@ -92,8 +69,8 @@ class Tracker:
         if key not in self.state["stages"]:
             parent = {"mlflow.parentRunId": self.state["parent"]}
             run_id = self._create(self.client, f"{self.recipe.name}: train {key}", parent)
-            self._log_params(self.client, run_id, _flat({"stage": plan.stage.model_dump(mode="json")}))
-            self._log_params(self.client, run_id, {"data_fingerprint": plan.identity["data"]})
+            log_params(self.client, run_id, flat({"stage": plan.stage.model_dump(mode="json")}))
+            log_params(self.client, run_id, {"data_fingerprint": plan.identity["data"]})
             self.state["stages"][key] = {"run_id": run_id, "step": 0, "validation_step": 0, "finished": False}
             self._save()
         known = self.state["stages"][key]
@@ -135,14 +112,6 @@ class Tracker:
         tags = {**tags, "dreamer.run_directory": self.recipe.run_directory}
         return client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
-    @staticmethod
-    def _log_params(client: Any, run_id: str, params: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        entities = [Param(key, str(value)[:6000]) for key, value in params.items()]
-        for first in range(0, len(entities), 100):  # MLflow takes 100 a request
-            client.log_batch(run_id, params=entities[first : first + 100])
-
     def _save(self) -> None:
         writing = self.path.with_name(".writing-mlflow.json")
         writing.write_text(json.dumps(self.state, indent=1))
@@ -157,18 +126,3 @@ def _run_exists(client: Any, run_id: str) -> bool:
     except MlflowException:
         return False
     return True
-
-
-def _flat(tree: Any, where: str = "") -> dict[str, Any]:
-    """{"train.stages.0.name": "low", …}."""
-    if isinstance(tree, dict) and tree:
-        items = tree.items()
-    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-        items = {str(i): item for i, item in enumerate(tree)}.items()
-    else:
-        return {where: tree}
-    return {
-        path: leaf
-        for key, value in items
-        for path, leaf in _flat(value, f"{where}.{key}" if where else key).items()
-    }

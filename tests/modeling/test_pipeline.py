@@ -96,6 +96,19 @@ def test_it_draws_videos_in_range_and_repeats_them_for_a_generator(pipeline):
     assert np.array_equal(output.frames, draw(pipeline).frames)
 
 
+def test_each_step_is_told_and_may_be_changed(pipeline):
+    told = []
+
+    def callback(pipe, step, timestep, tensors):
+        told.append((step, timestep, tuple(tensors["latents"].shape)))
+        return {"latents": torch.zeros_like(tensors["latents"])} if step == 2 else {}
+
+    output = draw(pipeline, callback_on_step_end=callback, output_type="latent")
+    assert [step for step, _, _ in told] == [0, 1, 2]
+    assert told[0][1] == 999
+    assert not output.frames.any()
+
+
 def test_save_and_load_is_bit_exact_and_without_pickle(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     assert {file.suffix for file in tmp_path.rglob("*") if file.is_file()} <= {

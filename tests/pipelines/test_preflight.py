@@ -44,6 +44,10 @@ def models(tmp_path: Path) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text(json.dumps(config))
         save_file({"weight": torch.zeros(4)}, folder / name / "model.safetensors")
+    (folder / "stable_diffusion/scheduler").mkdir()
+    (folder / "stable_diffusion/scheduler/scheduler_config.json").write_text(
+        json.dumps({"prediction_type": "v_prediction"})
+    )
     for name in ("stable_diffusion/tokenizer", "clip", "motion_encoder"):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "tokenizer.json").write_text("{}")
@@ -189,6 +193,18 @@ def test_without_a_split_column_everything_is_training_data(recipe):
 def test_a_network_that_cannot_be_built_or_trained_is_refused(recipe, override, said):
     assert said in only_fault(recipe(override), "train")
     assert faults(recipe(override), "curate") == []
+
+
+def test_a_stage_that_predicts_otherwise_than_its_weights_must_say_so(recipe, models: Path):
+    file = models / "stable_diffusion/scheduler/scheduler_config.json"
+    file.write_text(json.dumps({"prediction_type": "epsilon"}))
+    found = faults(recipe(), "train")
+    assert len(found) == len(recipe().train.stages)
+    assert "predict epsilon, this stage v; write prediction: v if that is meant" in found[0]
+    said = [f"train.stages.{number}.schedule.prediction=v" for number in range(len(found))]
+    assert faults(recipe(*said), "train") == []
+    file.unlink()
+    assert "no scheduler/scheduler_config.json" in only_fault(recipe(*said), "train")
 
 
 def test_an_image_encoder_without_words_trains_but_cannot_evaluate(recipe, models: Path):

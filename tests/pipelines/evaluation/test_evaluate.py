@@ -109,8 +109,12 @@ def test_mlflow_holds_metrics_parameters_videos_and_the_data_set(
     assert run.inputs.dataset_inputs[0].dataset.name == "test, held out"
     fingerprint = json.loads((folder / "metrics.json").read_text())["data_fingerprint"]
     assert run.data.tags["dreamer.data_fingerprint"] == fingerprint
+    assert run.data.params["seed"] == "3"
     names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"metrics.json", "grid.png", "videos"} <= names
+    for name in ("held_out", "two"):
+        logged = {Path(a.path).name for a in client.list_artifacts(run.info.run_id, f"videos/{name}")}
+        assert logged == {path.name for path in folder.glob(f"videos/{name}/*.mp4")}
 
 
 def test_a_set_without_clips_is_refused_with_its_name(evaluation_recipe: Recipe) -> None:

@@ -12,6 +12,7 @@ from pipelines.evaluation.metrics import (
     motion_strength,
     prompt_consistency,
     psnr_db,
+    ssim,
     wilson_interval,
 )
 
@@ -96,6 +97,18 @@ def test_psnr_of_a_known_error() -> None:
     black, grey = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 51, np.uint8)
     assert psnr_db(black, grey) == pytest.approx(20 * math.log10(5))
     assert psnr_db(black, black) == 100
+
+
+def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(rng: np.random.Generator) -> None:
+    picture = rng.integers(0, 256, (24, 24, 3)).astype(np.uint8)
+    noisy = [
+        np.clip(picture + rng.normal(0, spread, picture.shape), 0, 255).astype(np.uint8) for spread in (9, 60)
+    ]
+    assert ssim(picture, picture) == pytest.approx(1)
+    assert 1 > ssim(noisy[0], picture) > ssim(noisy[1], picture) > 0
+    # Flat pictures: (2ab + c) / (a² + b² + c) with c = 0.01².
+    black, grey = np.zeros((24, 24, 3), np.uint8), np.full((24, 24, 3), 51, np.uint8)
+    assert ssim(black, grey) == pytest.approx(0.0001 / (0.04 + 0.0001))
 
 
 def test_consistency_is_the_cosine_of_neighbours_and_of_the_prompt() -> None:

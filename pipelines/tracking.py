@@ -1,0 +1,57 @@
+"""MLflow as training and evaluation use it: where a recipe's runs are, and what goes into them."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.layout import RunLayout
+from pipelines.recipe import Recipe
+
+PARAMS_PER_REQUEST = 100  # MLflow takes no more
+PARAM_CHARACTERS = 6000
+
+
+def tracking_uri(recipe: Recipe) -> str:
+    """Where a recipe's runs are kept: its own setting, or SQLite in the run directory."""
+    if recipe.tracking.uri:
+        return recipe.tracking.uri
+    return f"sqlite:///{RunLayout(Path(recipe.run_directory).absolute()).mlflow}"
+
+
+def open_experiment(recipe: Recipe) -> tuple[Any, str]:
+    """(MlflowClient, id of the recipe's experiment), made if it is not there."""
+    from mlflow import MlflowClient
+
+    uri = tracking_uri(recipe)
+    client = MlflowClient(tracking_uri=uri)
+    name = recipe.tracking.experiment
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return client, found.experiment_id
+    # A local store would otherwise keep artifacts wherever the command happens to be started.
+    root = Path(recipe.run_directory).absolute() / "mlflow_artifacts"
+    location = root.as_uri() if uri.startswith("sqlite:") else None
+    return client, client.create_experiment(name, artifact_location=location)
+
+
+def log_params(client: Any, run_id: str, params: dict[str, Any]) -> None:
+    """Log any number of parameters."""
+    from mlflow.entities import Param
+
+    entities = [Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in params.items()]
+    for first in range(0, len(entities), PARAMS_PER_REQUEST):
+        client.log_batch(run_id, params=entities[first : first + PARAMS_PER_REQUEST])
+
+
+def flat(tree: Any, where: str = "") -> dict[str, Any]:
+    """{"train.stages.0.name": "low", …}."""
+    if isinstance(tree, dict) and tree:
+        items = tree.items()
+    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
+        items = {str(i): item for i, item in enumerate(tree)}.items()
+    else:
+        return {where: tree}
+    return {
+        path: leaf
+        for key, value in items
+        for path, leaf in flat(value, f"{where}.{key}" if where else key).items()
+    }

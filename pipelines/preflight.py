@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.cluster import available_cpus
+from pipelines.layout import RunLayout
 from pipelines.models import resolve_model
 from pipelines.preflight_data import count_sources, data_faults
 from pipelines.recipe import Bucket, Recipe, RecipeError
@@ -247,11 +248,13 @@ def disk_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     if "://" in recipe.run_directory:
         return
     existing = _existing(Path(recipe.run_directory).absolute())
-    needed, free = run_bytes(recipe, steps), shutil.disk_usage(existing).free
+    is_run = RunLayout(existing).recipe.is_file()
+    already = sum(file.stat().st_size for file in existing.rglob("*") if file.is_file()) if is_run else 0
+    needed, free = run_bytes(recipe, steps) - already, shutil.disk_usage(existing).free
     if needed > free:
         yield (
             f"run_directory: {existing} has {free / 1e9:.1f} GB free, this recipe needs about "
-            f"{needed / 1e9:.1f} GB; choose another disk with run_directory=FOLDER, or fewer sources "
+            f"{needed / 1e9:.1f} GB more; choose another disk with run_directory=FOLDER, or fewer sources "
             "with data.limit=N"
         )
 

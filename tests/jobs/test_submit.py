@@ -123,23 +123,60 @@ def test_a_job_fails_with_its_own_exit_code_and_the_log_is_shown(head, tmp_path:
     assert "/nowhere/x.csv" in json.loads(done.stdout)["error"]
 
 
-def test_a_job_does_the_work_and_returns_its_summary(head, sprites: Path, tmp_path: Path):
+SMALL = (
+    "curation.units=1",
+    *(f"train.stages.{number}.steps=1" for number in range(4)),
+    *(f"evaluate.sets.{number}.clips=2" for number in range(3)),
+    "evaluate.untrained_clips=1",
+    "evaluate.sampling.steps=2",
+)
+LEFT = (
+    "recipe.yaml",
+    "summary.json",
+    "mlflow.db",
+    "data/manifest/00000.json",
+    "data/clips/00000.parquet",
+    "data/shards/8x32x32/*.parquet",
+    "data/shards/8x48x48/*.parquet",
+    "train/*/log.jsonl",
+    "train/*/checkpoints/*/*.safetensors",
+    "train/high_flow/model/model_index.json",
+    "evaluate/final/metrics.json",
+    "evaluate/final/grid.png",
+    "evaluate/final/videos/held_out/*.mp4",
+)
+
+
+def test_a_submitted_run_walks_all_the_way_and_a_second_one_has_nothing_to_do(
+    head, sprites: Path, tmp_path: Path
+):
     address, environment = head
-    done = submit(
-        address,
-        environment,
-        "curate",
-        "demo",
-        f"data.table={sprites / 'sprites.csv'}",
-        f"run_directory={tmp_path / 'run'}",
-        "data.limit=2",
-        "curation.units=1",
-    )
+    run = tmp_path / "run"
+    table = f"data.table={sprites / 'sprites.csv'}"
+    done = submit(address, environment, "run", "demo", table, f"run_directory={run}", *SMALL)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert summary["sources"] == summary["kept"] == 2
-    assert summary["job_id"] in done.stderr
-    assert len(list((tmp_path / "run" / "data" / "shards").rglob("*.parquet"))) == 2
+    assert summary.pop("job_id") in done.stderr
+    assert summary == json.loads((run / "summary.json").read_text())
+    for name in LEFT:
+        assert list(run.glob(name)), name
+    assert summary["steps"]["curate"]["sources"] == summary["steps"]["curate"]["kept"] == 32
+    metrics = summary["metrics"]
+    assert metrics["motion_accuracy_ground_truth"] == 1
+    for name in ("motion_accuracy", "motion_accuracy_low", "motion_accuracy_two", "motion_accuracy_pan"):
+        assert 0 <= metrics[name] <= 1
+    for name in ("first_frame_psnr_db", "frame_consistency", "prompt_consistency", "dynamic_degree"):
+        assert {name, f"{name}_untrained"} <= set(metrics)
+
+    again = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", "run", str(run / "recipe.yaml"), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("whole and current, skipped") == 3
+    assert json.loads(again.stdout) == summary
 
 
 def test_a_wrong_token_is_refused_with_what_to_do(head, tmp_path: Path):

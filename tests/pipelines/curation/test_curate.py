@@ -141,6 +141,8 @@ def test_every_source_ends_in_the_books(first_run: tuple[Recipe, dict[str, Any]]
         "duplicate": 1,
     }
     assert summary["buckets"] == {"8x32x32": 6, "8x48x64": 6}
+    assert [source for source, _ in summary["unreadable"]] == ["v10", "v11", "v12", "v13", "v9"]
+    assert summary["unreadable"][0] == ["v10", "empty_file"]
     table = read_clips(layout_of(recipe), verdict=None)
     assert table.schema.names == SCHEMA.names
     assert set(table["source_id"].to_pylist()) == {f"v{number}" for number in range(14)}
@@ -279,6 +281,15 @@ def test_new_rows_retries_and_lost_shards_cost_only_themselves(
     assert hashes(recipe) == before
 
 
+def test_a_first_look_does_not_take_sources_out_of_a_run(first_run: tuple[Recipe, dict[str, Any]]) -> None:
+    recipe, _ = first_run
+    before = hashes(recipe)
+    data = recipe.data.model_copy(update={"limit": 2})
+    with pytest.raises(CurationError, match="data.limit=2 would drop 12 sources"):
+        curate(recipe.model_copy(update={"data": data}))
+    assert hashes(recipe) == before
+
+
 def test_nothing_kept_stops_before_precompute(
     first_run: tuple[Recipe, dict[str, Any]], tmp_path: Path, recipe_for: Callable[..., Recipe]
 ) -> None:
@@ -296,6 +307,6 @@ def test_a_missing_table_stops_at_once(tmp_path: Path, recipe_for: Callable[...,
 
 def test_books_that_do_not_balance_name_what_is_missing() -> None:
     unit = {"sources": 2, "books": {"kept": 1}, "missing": ["v9"], "unknown": [], "clips": 1}
-    counts = [unit | {"reasons": {}, "buckets": {}}]
+    counts = [unit | {"reasons": {}, "buckets": {}, "unreadable": []}]
     with pytest.raises(CurationError, match=r"2 sources, but 1 verdicts; without a verdict: v9"):
         check_books(summarise(counts), counts)

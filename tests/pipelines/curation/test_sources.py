@@ -121,6 +121,14 @@ def test_paths_resolve_against_the_root_and_cannot_leave_it(tmp_path: Path) -> N
     assert refused.startswith("outside_root")
 
 
+@pytest.mark.parametrize("uri", ["x" * 300 + ".mp4", "http://[bad/x.mp4", "a\0b.mp4"])
+def test_what_is_no_address_is_said_and_stops_nothing(tmp_path: Path, uri: str) -> None:
+    same, refused = resolve_uri(uri, tmp_path)
+    assert same == uri
+    assert refused is not None
+    assert refused.startswith("bad_address")
+
+
 def test_file_names_on_disk_may_be_decomposed(tmp_path: Path) -> None:
     (tmp_path / "cafe\u0301.mp4").write_bytes(b"")
     path, _ = resolve_uri("caf\u00e9.mp4", tmp_path)

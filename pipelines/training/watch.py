@@ -59,9 +59,11 @@ def watching(recipe: Recipe, plans: list[StagePlan], started: float) -> Iterator
     started: when the command began, by time.monotonic.
     """
     watch = Watch(plans, started)
-    done = threading.Event()
+    done, abandoned = threading.Event(), threading.Event()
     tracker = Tracker(recipe, plans)
-    sender = threading.Thread(target=_send, args=(tracker, watch, done), name="mlflow", daemon=True)
+    sender = threading.Thread(
+        target=_send, args=(tracker, watch, done, abandoned), name="mlflow", daemon=True
+    )
     sender.start()
     with track(sum(plan.steps for plan in plans), "train") as progress:
         shower = threading.Thread(target=_show, args=(watch, progress, done), name="progress", daemon=True)
@@ -74,6 +76,7 @@ def watching(recipe: Recipe, plans: list[StagePlan], started: float) -> Iterator
             progress.update(*watch.look())
     sender.join(LAST_SEND_SECONDS)
     if sender.is_alive():
+        abandoned.set()
         stderr_console().print(
             f"MLflow at {tracker.state['uri']} does not answer; the metrics are in "
             f"{Path(recipe.run_directory) / 'train'} and are sent by the next `dreamer train` of this recipe."
@@ -85,12 +88,12 @@ def _show(watch: Watch, progress: Any, done: threading.Event) -> None:
         progress.update(*watch.look())
 
 
-def _send(tracker: Tracker, watch: Watch, done: threading.Event) -> None:
-    """Send at intervals, and until all is sent at the end; wait longer after each failure."""
+def _send(tracker: Tracker, watch: Watch, done: threading.Event, abandoned: threading.Event) -> None:
+    """Send at intervals, and until all is sent (or it is abandoned) at the end; wait longer after a failure."""
     while watch.seconds_to_first_step is None and not done.wait(POLL_SECONDS):
         pass  # MLflow takes seconds of CPU to start: not before training has
     wait = SEND_SECONDS
-    while True:
+    while not abandoned.is_set():
         last = done.is_set()
         try:
             tracker.send()
@@ -98,9 +101,7 @@ def _send(tracker: Tracker, watch: Watch, done: threading.Event) -> None:
             if last:
                 return
         except Exception as error:  # whatever a client of a dead server raises; training must not notice
-            stderr_console().print(f"MLflow: {type(error).__name__}: {error}; trying again", markup=False)
+            if not abandoned.is_set():
+                stderr_console().print(f"MLflow: {type(error).__name__}: {error}; trying again", markup=False)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-        if last:
-            time.sleep(wait)
-        else:
-            done.wait(wait)
+        (abandoned if last else done).wait(wait)

@@ -89,7 +89,7 @@ def _show(watch: Watch, progress: Any, done: threading.Event) -> None:
 
 
 def _send(tracker: Tracker, watch: Watch, done: threading.Event, abandoned: threading.Event) -> None:
-    """Send at intervals, and until all is sent (or it is abandoned) at the end; wait longer after a failure."""
+    """Send at intervals, and at the end until all is sent or it is abandoned; a failure makes it wait."""
     while watch.seconds_to_first_step is None and not done.wait(POLL_SECONDS):
         pass  # MLflow takes seconds of CPU to start: not before training has
     wait = SEND_SECONDS

@@ -285,7 +285,7 @@ def test_a_first_look_does_not_take_sources_out_of_a_run(first_run: tuple[Recipe
     recipe, _ = first_run
     before = hashes(recipe)
     data = recipe.data.model_copy(update={"limit": 2})
-    with pytest.raises(CurationError, match="data.limit=2 would drop 12 sources"):
+    with pytest.raises(CurationError, match=r"data\.limit=2 would drop 12 sources"):
         curate(recipe.model_copy(update={"data": data}))
     assert hashes(recipe) == before
 

@@ -125,22 +125,35 @@ class NoiseSchedule:
         At zero terminal SNR `rescale_betas_zero_snr` is set too: it changes no beta then, but without
         it DPM-Solver++ and UniPC divide by zero.
         """
-        from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+        return _sampler(
+            kind,
+            {
+                "num_train_timesteps": self.num_train_timesteps,
+                "trained_betas": self.betas.tolist(),
+                "prediction_type": "v_prediction" if self.prediction == "v" else "epsilon",
+                "rescale_betas_zero_snr": self.terminal_snr == 0,
+            },
+        )
 
-        common = {
-            "num_train_timesteps": self.num_train_timesteps,
-            "trained_betas": self.betas.tolist(),
-            "prediction_type": "v_prediction" if self.prediction == "v" else "epsilon",
-            "timestep_spacing": "trailing",
-            "rescale_betas_zero_snr": self.terminal_snr == 0,
-        }
-        if kind == "ddim":
-            return DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
-        if kind == "dpmsolver++":
-            return DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++")
-        if kind == "unipc":
-            return UniPCMultistepScheduler(**common)
-        raise ValueError(f'kind must be "ddim", "dpmsolver++" or "unipc", not {kind!r}')
+
+def sampler_like(scheduler: Any, kind: SchedulerKind) -> Any:
+    """diffusers' sampler of another kind over the betas of one that `to_diffusers_scheduler` made."""
+    shared = ("num_train_timesteps", "trained_betas", "prediction_type", "rescale_betas_zero_snr")
+    return _sampler(kind, {name: scheduler.config[name] for name in shared})
+
+
+def _sampler(kind: SchedulerKind, settings: dict[str, Any]) -> Any:
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+    settings = {**settings, "timestep_spacing": "trailing"}
+    if kind == "ddim":
+        # Neither is among the settings of the other kinds, and diffusers' own default clips latents to ±1.
+        return DDIMScheduler(**settings, clip_sample=False, set_alpha_to_one=True)
+    if kind == "dpmsolver++":
+        return DPMSolverMultistepScheduler(**settings, algorithm_type="dpmsolver++")
+    if kind == "unipc":
+        return UniPCMultistepScheduler(**settings)
+    raise ValueError(f'kind must be "ddim", "dpmsolver++" or "unipc", not {kind!r}')
 
 
 def _stable_diffusion(num_train_timesteps: int) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from modeling.pipeline import FactorizedDreamerPipeline
+from modeling.schedule import SchedulerKind, sampler_like
 from pipelines.curation.captions import split_caption
 from pipelines.evaluation.reference import EvaluationClip
 from pipelines.layout import RunLayout
@@ -32,25 +33,19 @@ class GenerationError(ValueError):
 # ---------------------------------------------------------------- a pipeline
 
 
-def load_pipeline(folder: Path | str, scheduler: str, device: str = "cpu") -> FactorizedDreamerPipeline:
+def load_pipeline(
+    folder: Path | str, scheduler: SchedulerKind, device: str = "cpu"
+) -> FactorizedDreamerPipeline:
     """A pipeline folder with the sampler that is asked for, over the betas that it was trained with."""
     pipeline = FactorizedDreamerPipeline.from_pretrained(resolve_model(str(folder)), use_safetensors=True)
     return ready(pipeline, scheduler, device)
 
 
 def ready(
-    pipeline: FactorizedDreamerPipeline, scheduler: str, device: str = "cpu"
+    pipeline: FactorizedDreamerPipeline, scheduler: SchedulerKind, device: str = "cpu"
 ) -> FactorizedDreamerPipeline:
     """Set a pipeline's sampler and device, and silence its progress bar."""
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
-
-    kinds = {
-        "ddim": DDIMScheduler,
-        "dpmsolver++": DPMSolverMultistepScheduler,
-        "unipc": UniPCMultistepScheduler,
-    }
-    if type(pipeline.scheduler) is not kinds[scheduler]:
-        pipeline.scheduler = kinds[scheduler].from_config(pipeline.scheduler.config)
+    pipeline.scheduler = sampler_like(pipeline.scheduler, scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

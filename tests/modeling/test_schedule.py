@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from modeling.schedule import NoiseSchedule
+from modeling.schedule import NoiseSchedule, sampler_like
 
 
 def stable_diffusion_alphas_cumprod():
@@ -97,3 +97,18 @@ def test_diffusers_samplers_recover_a_known_sample(kind, prediction, terminal_sn
 def test_impossible_schedules_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         NoiseSchedule(**settings)
+
+
+@pytest.mark.parametrize("kind", ["ddim", "dpmsolver++", "unipc"])
+@pytest.mark.parametrize("before", ["ddim", "dpmsolver++", "unipc"])
+def test_a_sampler_made_from_another_is_the_schedule_s_own(kind, before):
+    schedule = NoiseSchedule(shift=4.0)
+    own, made = (
+        schedule.to_diffusers_scheduler(kind),
+        sampler_like(schedule.to_diffusers_scheduler(before), kind),
+    )
+    assert dict(made.config) == dict(own.config)
+    made.set_timesteps(5)
+    noisy, output = 3 * torch.ones(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
+    # At SNR 0 x₀ = −v = 0 and ε = x: nothing of it is clipped.
+    assert made.step(output, made.timesteps[0], noisy).prev_sample.max() > 2

@@ -86,6 +86,8 @@ def data_root(data: DataSettings) -> Path:
 def resolve_uri(uri: str, root: Path) -> tuple[str, str | None]:
     """(path or remote address, None), or (uri, reason) of one that is none or leaves `root`."""
     try:
+        if "\0" in uri:
+            raise ValueError("it has a zero byte")
         parts = urlsplit(uri)
         if parts.scheme in REMOTE_SCHEMES:
             return uri, None

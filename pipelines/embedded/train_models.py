@@ -18,7 +18,7 @@ from pipelines.embedded.wording import caption
 from pipelines.embedded.world import DEFAULT_MOTIONS, WorldSettings, world_clips
 
 WORLD = WorldSettings(clips=6000, seed=1)
-STEPS = {"vae": 8000, "clip": 1500, "motion_encoder": 1000, "stable_diffusion": 3000, "video_classifier": 600}
+STEPS = {"vae": 8000, "clip": 1500, "motion_encoder": 1000, "stable_diffusion": 9000, "video_classifier": 600}
 
 
 def train_models(out: Path, *, steps_share: float = 1.0, world: WorldSettings = WORLD) -> dict[str, str]:

@@ -48,8 +48,9 @@ def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> No
     """Train what is not finished, in order; every worker of the process group calls this."""
     from pipelines.training.batch import Encoders
     from pipelines.training.loop import train_stage
-    from pipelines.training.stage import finish_stage, open_stage
+    from pipelines.training.stage import check_networks, finish_stage, open_stage
 
+    check_networks(recipe)
     encoders = Encoders.load(recipe, group.device)
     for plan in plans:
         if plan.finished:

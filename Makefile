@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make setup    install the pinned packages into $(VENV) (Python 3.11 or newer; PYTHON=... chooses one)"
-	@echo "make demo     generate videos, curate, train and evaluate: about a quarter of an hour on two cores"
+	@echo "make demo     generate videos, curate, train and evaluate: about ten minutes on two cores"
 	@echo "make test     linter, formatter, type checker and tests"
 	@echo "make format   lay the code out"
 	@echo "make models   train the tiny models that are missing in pipelines/embedded/weights"

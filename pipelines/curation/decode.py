@@ -59,9 +59,15 @@ class DecoderProcess:
         when the child died, hung or grew. Any other exception is raised here as RuntimeError: it is a
         fault of this program and not of the file.
         """
+        message = (function.__module__, function.__qualname__, arguments)
         connection = self._ready()
+        try:
+            connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):  # it died while nothing was asked of it
+            self.close()
+            connection = self._ready()
+            connection.send(message)
         self._calls += 1
-        connection.send((function.__module__, function.__qualname__, arguments))
         kind, value = self._answer(connection)
         if kind == "result":
             return value

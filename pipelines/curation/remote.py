@@ -9,7 +9,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from pipelines.curation.decode import DecoderError
-from pipelines.curation.verdicts import FAILED, reason
+from pipelines.curation.verdicts import FAILED, CurationError, reason
 
 TRIES = 3
 BACK_OFF_SECONDS = 0.5
@@ -39,6 +39,10 @@ def _fetch(uri: str, file: IO[bytes]) -> None:
         try:
             _copy(uri, file)
             return
+        except ImportError as error:
+            raise CurationError(
+                f"{uri} needs a package that is not here: pip install -e '.[s3,gs]' ({error})"
+            ) from error
         except Exception as error:
             problem = _served(error)
             if problem is None:

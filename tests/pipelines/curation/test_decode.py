@@ -101,6 +101,21 @@ def test_a_decoder_that_dies_is_replaced(
         assert process.clip(str(video), 0, 8, 8, 32, 32).shape == (8, 32, 32, 3)
 
 
+def test_a_decoder_that_died_idle_costs_no_source(
+    tmp_path: Path, make_video: MakeVideo, make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = str(make_video(tmp_path / "v.mp4", make_scene(0, 24)))
+    with DecoderProcess() as process:
+        assert process.clip(video, 0, 8, 8, 32, 32).shape == (8, 32, 32, 3)
+        child = process._child
+        assert child is not None
+        child.kill()
+        child.wait()
+        with monkeypatch.context() as patch:  # as if it died after the look whether it lives
+            patch.setattr(child, "poll", lambda: None)
+            assert process.clip(video, 0, 8, 8, 32, 32).shape == (8, 32, 32, 3)
+
+
 def test_a_fault_of_the_program_is_not_blamed_on_the_file(decoder: DecoderProcess) -> None:
     with pytest.raises(RuntimeError, match="decode_size failed in the decoder process"):
         decoder.call(decode_size, "not a number", 8, ())

@@ -1,5 +1,6 @@
 """Files behind an address: fetched whole, tried again, and refused by name."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ import pytest
 from pipelines.curation import remote
 from pipelines.curation.decode import DecoderError
 from pipelines.curation.remote import local_file
+from pipelines.curation.verdicts import CurationError
 
 CONTENT = b"film" * 1000
 
@@ -75,3 +77,15 @@ def test_refusals_say_why(server: str, name: str, why: str) -> None:
         pass
     assert caught.value.verdict == "failed"
     assert caught.value.reason.startswith(why)
+
+
+@pytest.mark.parametrize("name", ["watch/123", "folder.old/clip", "clip.a/b"])
+def test_an_address_without_a_suffix_is_fetched_all_the_same(server: str, name: str) -> None:
+    with pytest.raises(DecoderError, match="not_found"), local_file(f"{server}/{name}"):
+        pass
+
+
+def test_an_address_that_needs_a_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # not installed
+    with pytest.raises(CurationError, match=r"pip install -e '\.\[s3,gs\]'"), local_file("s3://bucket/a.mp4"):
+        pass

@@ -21,9 +21,6 @@ WORKER_ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # pipelines.progress shows one bar per step instead
     "RAY_DATA_LOG_LEVEL": "WARNING",
 }
-# Ray's core prints to the terminal, as an error, that actors of Ray Data may not restart when their arguments
-# are lost (ray #53727); a local Ray loses them only with everything else. Set it to see the core's own log.
-QUIET_CORE = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 DRIVER_ENVIRONMENT = {
     # ray.train.report waits for this poll: 1.3-1.8 s a report by default, 0.09 s with this.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
@@ -91,7 +88,7 @@ def _start_local(cpus: float | None) -> None:
         try:
             # A local raylet hands its environment to its workers. A runtime_env would do the same at the
             # price of a second set of worker processes.
-            with environment({**WORKER_ENVIRONMENT, **QUIET_CORE}):
+            with environment(WORKER_ENVIRONMENT):
                 ray.init(
                     address="local",
                     num_cpus=int(cpus or max(2, available_cpus())),

@@ -1,0 +1,41 @@
+"""The committed tiny models: small, loaded as the big ones are, good enough for what they are used for."""
+
+import numpy as np
+import torch
+
+from modeling.latents import decode_latents, encode_pixels
+from modeling.text import encode_motion, motion_ids
+from pipelines.embedded.frames import render_stills
+from pipelines.embedded.world import WorldSettings
+from pipelines.models import EMBEDDED, load_motion_encoder, load_vae
+
+
+def test_they_take_at_most_ten_megabytes_and_hold_no_pickle() -> None:
+    files = [file for file in EMBEDDED.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 10 * 10**6
+    assert {file.suffix for file in files} == {".safetensors", ".json"}
+
+
+def test_the_vae_gives_frames_back() -> None:
+    stills = render_stills(WorldSettings(clips=32, seed=77))
+    pixels = stills.pixels(np.arange(32), 48) / 2 + 0.5
+    vae = load_vae("embedded://stable_diffusion")
+    mean, _ = encode_pixels(vae, pixels)
+    squared = (decode_latents(vae, mean) - pixels).square().mean((1, 2, 3))
+    assert -10 * squared.log10().mean() > 36  # dB
+    assert 0.8 < mean.std() < 1.3  # scaled once, not never and not twice
+
+
+def test_the_motion_encoder_keeps_opposites_apart() -> None:
+    encoder, tokenizer = load_motion_encoder("embedded://motion_encoder")
+    pairs = [
+        ("star moves left", "star moves right"),
+        ("heart rises", "heart falls"),
+        ("moon grows", "moon shrinks"),
+    ]
+    for pair in pairs:
+        tokens, mask = encode_motion(encoder, motion_ids(tokenizer, pair, 16))
+        one, other = (tokens[i][mask[i]].mean(0) for i in range(2))
+        spread = tokens[mask].std()
+        assert (one - other).square().mean().sqrt() > 0.25 * spread, pair
+        assert torch.isfinite(tokens).all()

@@ -35,12 +35,13 @@ def evaluate(
     dreamer evaluate runs/mine/recipe.yaml --model runs/mine/train/low/model --name low
     """
 
-    if model is not None and name == FINAL:
-        raise typer.BadParameter(
-            f"evaluate/{FINAL} is the recipe's own last stage; give --model a --name of its own"
-        )
-
     def work() -> Summary:
+        from pipelines.recipe import RecipeError
+
+        if model is not None and name == FINAL:
+            raise RecipeError(
+                f"evaluate/{FINAL} is the recipe's own last stage: give --model a --name of its own"
+            )
         if submit is not None:
             from jobs.submit import submit_command
 

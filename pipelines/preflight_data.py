@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from pipelines.curation.sources import read_sources, table_faults
+from pipelines.curation.sources import read_sources, shrinking, table_faults
 from pipelines.curation.verdicts import CurationError
 from pipelines.recipe import DataSettings, Recipe
 
@@ -37,6 +37,8 @@ def data_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
         yield f"data.table: {table} has a header but no row"
         return
     yield from _split_faults(recipe, splits, steps)
+    if loss := shrinking(recipe):
+        yield loss
 
 
 def sources_by_split(data: DataSettings) -> Counter[str]:

@@ -38,6 +38,7 @@ class Step:
     fingerprint: str
     folder: Path
     outputs: tuple[Path, ...]
+    check: Callable[[Recipe], Any] | None = None  # raises when the step would refuse what is there
 
     @property
     def record(self) -> Path:
@@ -120,12 +121,13 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
     outputs = (layout.manifest, layout.clips, layout.data / "shards")
     yield Step("curate", curate, upstream, layout.data, outputs)
     if recipe.train is not None:
+        from pipelines.training.plan import plan_stages
         from pipelines.training.run import train
 
         code = source_fingerprint("pipelines.training", "modeling")
         upstream = fingerprint(upstream, recipe.train, recipe.model, recipe.seed, code)
         models_made = tuple(layout.model(stage.name) for stage in recipe.train.stages)
-        yield Step("train", train, upstream, layout.root / "train", models_made)
+        yield Step("train", train, upstream, layout.root / "train", models_made, plan_stages)
     if recipe.evaluate is not None:
         from pipelines.evaluation.run import evaluate
 
@@ -147,6 +149,8 @@ def current_record(step: Step) -> Summary | None:
 
 def _do(step: Step, recipe: Recipe, **options: bool) -> Summary:
     _say(f"{step.name}: starts")
+    if step.check is not None:
+        step.check(recipe)  # a refusal leaves the record of what is there
     step.record.unlink(missing_ok=True)
     started = time.monotonic()
     summary = step.work(recipe, **options)

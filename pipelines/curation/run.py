@@ -25,7 +25,7 @@ from pipelines.curation.query import (
 )
 from pipelines.curation.score import forget_failures, score_unit, scores_path, scoring_fingerprint
 from pipelines.curation.shards import manifest_entries
-from pipelines.curation.sources import divide_sources, unit_sources
+from pipelines.curation.sources import divide_sources, shrinking, unit_sources
 from pipelines.curation.verdicts import KEPT, REASONS, VERDICTS, CurationError
 from pipelines.layout import RunLayout
 from pipelines.progress import track
@@ -53,7 +53,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     seconds: dict[str, float] = {}
     with _timed(seconds, "divide"):
         units = fixed_units(layout, recipe)
-        _refuse_to_shrink(recipe, layout)
+        if loss := shrinking(recipe):
+            raise CurationError(loss)
         divide_sources(recipe.data, layout, units)
     if retry_failed:
         _forget_failures(recipe, layout, units)
@@ -87,17 +88,6 @@ def fixed_units(layout: RunLayout, recipe: Recipe) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"units": recipe.curation.units}) + "\n")
     return int(json.loads(path.read_text())["units"])
-
-
-def _refuse_to_shrink(recipe: Recipe, layout: RunLayout) -> None:
-    """A first look at a few sources must not take the others' work out of a run that has them."""
-    limit = recipe.data.limit
-    there = sum(pq.read_metadata(file).num_rows for file in (layout.data / "sources").glob("*.parquet"))
-    if limit is not None and there > limit:
-        raise CurationError(
-            f"data.limit={limit} would drop {there - limit} sources that {layout.root} holds already; take "
-            "another run_directory for a first look"
-        )
 
 
 # ---------------------------------------------------------------- the streams

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipelines.curation.verdicts import CurationError, reason
 from pipelines.layout import RunLayout
-from pipelines.recipe import DataSettings, RecipeError
+from pipelines.recipe import DataSettings, Recipe, RecipeError
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("source_id", "source_uri", "license", "split", "labels", "caption")]
@@ -113,6 +113,18 @@ def unit_of(source_id: str, units: int) -> int:
 
 
 # ---------------------------------------------------------------- division into units
+
+
+def shrinking(recipe: Recipe) -> str | None:
+    """What is wrong when a first look at a few sources would take the others out of a run that has them."""
+    layout, limit = RunLayout(Path(recipe.run_directory)), recipe.data.limit
+    there = sum(pq.read_metadata(file).num_rows for file in (layout.data / "sources").glob("*.parquet"))
+    if limit is None or there <= limit:
+        return None
+    return (
+        f"data.limit={limit} would drop {there - limit} sources that {layout.root} holds already; take "
+        "another run_directory for a first look"
+    )
 
 
 def divide_sources(data: DataSettings, layout: RunLayout, units: int) -> int:

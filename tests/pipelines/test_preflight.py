@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipelines.curation.sources import divide_sources
+from pipelines.layout import RunLayout
 from pipelines.preflight import PreflightError, clip_bytes, find_faults, preflight, run_bytes
 from pipelines.recipe import Bucket, Recipe, RecipeError
 from pipelines.recipe_file import load_recipe
@@ -225,6 +227,15 @@ def test_a_table_with_a_broken_line_is_refused_with_its_number(recipe, tmp_path:
     assert "line 3 is no JSON" in only_fault(recipe(f"data.table={table}"), "curate")
     table.write_text("[1]\n")
     assert "line 1 is no JSON object" in only_fault(recipe(f"data.table={table}"), "curate")
+
+
+def test_a_first_look_into_a_run_that_holds_more_is_refused(recipe):
+    whole = recipe()
+    divide_sources(whole.data, RunLayout(Path(whole.run_directory)), 2)
+    assert faults(whole) == []
+    assert "data.limit=3 would drop 5 sources" in only_fault(
+        recipe("data.limit=3", "evaluate=null", "train=null"), "curate"
+    )
 
 
 def test_a_folder_without_videos_is_refused(recipe, tmp_path: Path):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -119,6 +120,21 @@ def test_a_step_that_fails_leaves_no_record_of_what_was_there_before(run, monkey
         run()
     run.stamps["train"] = "b"
     assert [current_record(step) is None for step in run.steps()] == [False, True]
+
+
+def test_a_step_that_refuses_leaves_the_record_of_what_is_there(run):
+    first = run()
+
+    def refuse(recipe: Recipe) -> None:
+        raise WorkflowError("trained with other settings")
+
+    run.stamps["train"] = "changed"
+    steps = [replace(step, check=refuse) if step.name == "train" else step for step in run.steps()]
+    with pytest.raises(WorkflowError, match="other settings"):
+        run_steps(steps, run.recipe, STEPS)
+    run.stamps["train"] = "b"
+    assert run() == first
+    assert run.done == ["curate", "train"]
 
 
 def test_a_change_runs_through_to_the_end(tmp_path: Path):

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.evaluation import run
@@ -60,8 +61,13 @@ def test_the_model_at_initialisation_draws_what_the_untrained_one_draws(
     evaluated: tuple[dict[str, Any], Path],
 ) -> None:
     _, folder = evaluated
-    for path in folder.glob("untrained/videos/held_out/*.mp4"):
-        assert path.read_bytes() == (folder / "videos" / "held_out" / path.name).read_bytes()
+    paths = list(folder.glob("untrained/videos/held_out/*.mp4"))
+    assert paths
+    for path in paths:
+        one, other = (read_mp4(p)[0].astype(int) for p in (path, folder / "videos" / "held_out" / path.name))
+        # Not to the byte: where weights lie in memory, which differs, decides the last bit of a product.
+        assert np.abs(one - other).mean() < 0.5
+        assert one.std() > 5
 
 
 def test_metrics_are_recomputed_from_the_saved_videos_alone(

@@ -9,7 +9,6 @@ from typing import Any
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, duration, execute
 
 VARIANTS = ("ground_truth", "untrained")
-VERDICTS = ("kept", "filtered", "failed", "quarantined")
 
 
 def run(
@@ -58,6 +57,8 @@ def run_rows(summary: Summary) -> Rows:
 
 def books(curated: Summary) -> str:
     """`16: 12 kept, 2 filtered, 2 failed`."""
+    from pipelines.curation.verdicts import VERDICTS
+
     ended = (f"{curated[verdict]} {verdict}" for verdict in VERDICTS if curated[verdict])
     return f"{curated['sources']}: {', '.join(ended)}"
 

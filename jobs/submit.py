@@ -120,19 +120,19 @@ def project_files() -> list[Path]:
 
 
 def _refuse_relative_paths(recipe: Recipe) -> None:
-    here, anywhere = recipe.model_dump(), with_absolute_paths(recipe).model_dump()
-    relative = {"run_directory": here["run_directory"]} | {
-        f"{section}.{key}": path for section in ("data", "models") for key, path in here[section].items()
-    }
-    anywhere |= {
-        f"{section}.{key}": path for section in ("data", "models") for key, path in anywhere[section].items()
-    }
-    relative = {key: path for key, path in relative.items() if path != anywhere[key]}
+    anywhere = _paths(with_absolute_paths(recipe))
+    relative = {key: path for key, path in _paths(recipe).items() if path != anywhere[key]}
     if relative:
         raise RecipeError(
             "a submitted command runs in a temporary folder of the cluster; these need absolute paths:\n"
             + "\n".join(f"  {key}={path}" for key, path in relative.items())
         )
+
+
+def _paths(recipe: Recipe) -> dict[str, Any]:
+    tree = recipe.model_dump()
+    of_sections = {f"{name}.{key}": path for name in ("data", "models") for key, path in tree[name].items()}
+    return {"run_directory": tree["run_directory"], **of_sections}
 
 
 def _connect(address: str) -> Any:

@@ -131,6 +131,11 @@ def generate(
     split = split_caption(prompt)
     appearance, moves = (split.appearance, split.motion) if motion is None else (prompt, motion)
     seeds = [seed + number for number in range(count)]
+    size = (
+        {"num_frames": bucket.frames, "height": bucket.height, "width": bucket.width}
+        if bucket
+        else {"num_frames": FRAMES_WITHOUT_RECIPE}
+    )
     with track(sampling.steps, "generate: draw") as progress:
 
         def advance(*_: Any) -> dict[str, Any]:
@@ -146,12 +151,7 @@ def generate(
             text_to_image_arguments={"num_inference_steps": IMAGE_STEPS, "guidance_rescale": 0.7},
             output_type="np",
             callback_on_step_end=advance,
-            **(
-                {"num_frames": bucket.frames, "height": bucket.height, "width": bucket.width}
-                if bucket
-                else {}
-            ),
-            **({} if bucket else {"num_frames": FRAMES_WITHOUT_RECIPE}),
+            **size,
             **sampling_arguments(sampling),
         )
     videos = [to_uint8(frames) for frames in output.frames]

@@ -166,7 +166,9 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     checkpoint = _agreed_checkpoint(plan, group)
     unet, source = starting_unet(recipe, plan)
     unet.register_to_config(prediction=plan.stage.schedule.prediction, _name_or_path=None)
-    trained = select_trainable(unet, plan.stage.trainable, unreached=_unreached(plan))
+    trained = select_trainable(
+        unet, plan.stage.trainable, unreached=_unreached(plan.stage, has_motion_scores=plan.has_motion_scores)
+    )
     unet_config = dict(unet.config)
     if group.rank == 0:
         report = transfer_report(unet, source, plan.stage.schedule.prediction, trained, unet.weight_transfer)
@@ -277,7 +279,7 @@ def check_networks(recipe: Recipe) -> None:
         unet = FactorizedUNet(image_unet=config, **unet_settings(recipe))
     for stage in recipe.train.stages if recipe.train else ():
         noise_schedule(stage)
-        select_trainable(unet, stage.trainable)
+        select_trainable(unet, stage.trainable, unreached=_unreached(stage, has_motion_scores=True))
 
 
 def unet_settings(recipe: Recipe) -> dict[str, Any]:
@@ -299,10 +301,10 @@ def _width(model: str, *keys: str) -> int:
     return int(config[keys[-1]])
 
 
-def _unreached(plan: StagePlan) -> list[str]:
+def _unreached(stage: StageSettings, *, has_motion_scores: bool) -> list[str]:
     """Parts that get no gradient in this stage."""
-    patterns = [] if plan.stage.predict_flow and plan.stage.flow_weight > 0 else ["flow_predictor.*"]
-    return patterns if plan.has_motion_scores else [*patterns, "motion_score_embedding.*"]
+    patterns = [] if stage.predict_flow else ["flow_predictor.*"]
+    return patterns if has_motion_scores else [*patterns, "motion_score_embedding.*"]
 
 
 def _agreed_checkpoint(plan: StagePlan, group: Group) -> CheckpointReader | None:

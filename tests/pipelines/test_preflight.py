@@ -186,6 +186,7 @@ def test_without_a_split_column_everything_is_training_data(recipe):
     ("override", "said"),
     [
         ("train.stages.0.trainable=[tempral_modules.*]", "did you mean 'temporal_modules.*'"),
+        ("train.stages.0.trainable=[flow_predictor.*]", "the stage's loss does not reach"),
         ("model.temporal_head_dim=12", "16 channels cannot be divided into heads of 12"),
         ("model.pixel_attention_window=3", "must be an even number"),
         ("model.temporal_spatial_kernel=2", "must be odd"),

@@ -77,6 +77,9 @@ class DataSettings(Settings):
     root: str | None = Field(None, description="where relative paths resolve; default: the table's folder")
     columns: Columns = Columns()
     limit: PositiveInt | None = Field(None, description="only the first N sources, for a first look")
+    exclude_sources: str | None = Field(
+        None, description="file of source ids, one a line, to take down; the run directory remembers them"
+    )
 
 
 class DecodeSettings(Settings):
@@ -103,7 +106,9 @@ class FilterSettings(Settings):
     min_sharpness: float | None = Field(None, description="variance of the Laplacian, 8-bit grey values")
     min_luminance: float | None = Field(None, ge=0, le=255)
     max_luminance: float | None = Field(None, ge=0, le=255)
-    max_phash_distance: int | None = Field(None, ge=0, le=64, description="bits; null: no duplicate filter")
+    max_phash_distance: int | None = Field(
+        None, ge=0, le=16, description="bits of 64 in which near-duplicates may differ; null: no such filter"
+    )
 
 
 class PrecomputeSettings(Settings):
@@ -118,7 +123,10 @@ class PrecomputeSettings(Settings):
 
 
 class CurationSettings(Settings):
-    units: PositiveInt = Field(8, description="units of work, fixed at the first run of a run directory")
+    units: PositiveInt | None = Field(
+        None,
+        description="units of work, fixed at the first run of a run directory; default: one for 256 sources",
+    )
     fps: PositiveFloat = Field(8, description="frames per second that clips are sampled at")
     tiers: dict[str, Annotated[tuple[BucketName, ...], Field(min_length=1)]] = Field(
         min_length=1, description="resolutions: a clip goes into the best-fitting bucket of each tier"

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,9 +19,9 @@ from modeling.latents import encode_pixels
 from modeling.text import appearance_ids, motion_ids
 from pipelines.curation import clip_table
 from pipelines.curation.decode import DecoderError, DecoderProcess
-from pipelines.curation.remote import local_file
+from pipelines.curation.remote import SharedFiles
 from pipelines.curation.shards import ShardRows, ShardWriter, array_shapes, encode_row
-from pipelines.curation.sources import data_root, resolve_uri
+from pipelines.curation.sources import data_root
 from pipelines.curation.verdicts import FAILED, KEPT, reason
 from pipelines.curation.video import read_clip_and_flow
 from pipelines.fingerprint import fingerprint
@@ -206,7 +206,7 @@ class UnitPrecompute:
         self.unit, self.recipe, self.layout, self.networks = unit, recipe, layout, networks
         self.stem = f"{unit:05d}-{networks.stamp[:8]}"
         self.computed = 0
-        self.failed: dict[str, str] = {}
+        self.failed: dict[str, tuple[str, str]] = {}  # verdict and reason of clips
 
     def run(self, decoders: list[DecoderProcess], advance: Callable[[int], None]) -> dict[str, Any]:
         """Write shards, then the manifest; returns counts."""
@@ -214,9 +214,11 @@ class UnitPrecompute:
         stamp = unit_fingerprint(clips, self.networks.stamp)
         names = sorted({name for clip in clips for name in clip["bucket"].split()})
         buckets = {name: self._bucket_rows(name) for name in names}
-        for clip, decoded in self._decoded(clips, buckets, decoders):
-            self._place(clip, decoded, buckets)
-            advance(1)
+        uses = Counter(clip["source_uri"] for clip in clips)
+        with SharedFiles(uses, data_root(self.recipe.data)) as self.files:
+            for clip, decoded in self._decoded(clips, buckets, decoders):
+                self._place(clip, decoded, buckets)
+                advance(1)
         entries = []
         for rows in buckets.values():
             with rows.writer:
@@ -261,14 +263,14 @@ class UnitPrecompute:
         decoder = free.popleft()  # there are as many as threads
         buckets = tuple(Bucket.model_validate(parse_bucket(name)) for name in missing)
         sizes = tuple(self.networks.latent_size(bucket) for bucket in buckets)
-        uri, _ = resolve_uri(clip["source_uri"], data_root(self.recipe.data))
         try:
-            with local_file(uri) as path:
+            with self.files.local(clip["source_uri"]) as path:
                 parts = decoder.call(
                     read_clip_and_flow, path, clip["start_seconds"], self.recipe.curation.fps, buckets, sizes
                 )
         except DecoderError as error:
-            self.failed[clip["clip_id"]] = reason("changed", error.reason)
+            why = reason("changed", error.reason) if error.verdict == FAILED else error.reason
+            self.failed[clip["clip_id"]] = (error.verdict, why)
             return
         finally:
             free.append(decoder)
@@ -284,7 +286,10 @@ class UnitPrecompute:
             if slot.row is not None:
                 slot.row = self._with_captions(clip, slot.row)
             rows.slots.append(slot)
-            if len(rows.waiting) == self.recipe.curation.precompute.batch_clips or not rows.waiting:
+            settings = self.recipe.curation.precompute
+            # Rows that are taken over do not pile up behind one that waits for its batch to fill.
+            full = len(rows.slots) >= settings.row_group_clips
+            if full or len(rows.waiting) == settings.batch_clips or not rows.waiting:
                 self._encode(rows)
 
     def _with_captions(self, clip: Row, row: Row) -> Row:
@@ -337,14 +342,14 @@ class UnitPrecompute:
             mark_failed(self.layout, self.unit, self.failed)
 
 
-def mark_failed(layout: RunLayout, unit: int, failed: dict[str, str]) -> None:
+def mark_failed(layout: RunLayout, unit: int, failed: Mapping[str, Sequence[str]]) -> None:
     """Enter clips that could not be read again in the clip table."""
     path = clip_table.clips_path(layout, unit)
     table = pq.read_table(path)
     rows = table.to_pylist()
     for row in rows:
         if row["clip_id"] in failed:
-            row["verdict"], row["reason"] = FAILED, failed[row["clip_id"]]
+            row["verdict"], row["reason"] = failed[row["clip_id"]]
     clip_table.write_table(path, table.from_pylist(rows, table.schema))
 
 

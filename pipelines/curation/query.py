@@ -1,8 +1,6 @@
 """The query between the passes: verdict, reason and bucket of every clip. It decodes nothing."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,14 +10,16 @@ import pyarrow.parquet as pq
 from pipelines.curation import clip_table
 from pipelines.curation.captions import split_caption
 from pipelines.curation.clip_table import clips_path, write_table
+from pipelines.curation.duplicates import stand_in_of
 from pipelines.curation.precompute import (
+    manifest_path,
     mark_failed,
     precompute_fingerprint,
     read_manifest,
     unit_is_current,
     wanted_rows,
 )
-from pipelines.curation.score import scores_path, scoring_fingerprint
+from pipelines.curation.score import forget_failed_sources, scores_path, scoring_fingerprint
 from pipelines.curation.sources import unit_sources
 from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, QUARANTINED, code_of, reason
 from pipelines.curation.video import cover_scale
@@ -27,7 +27,6 @@ from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, CurationSettings, FilterSettings, Recipe
 
-HASH_BITS = 64
 NAMED_SOURCES = 10  # of those that could not be read, in the summary; the clip table has all
 Row = dict[str, Any]
 
@@ -113,35 +112,52 @@ def judge_unit(unit: int, recipe: Recipe, layout: RunLayout) -> None:
     write_table(clips_path(layout, unit), pa.Table.from_pylist(rows, clip_table.SCHEMA))
 
 
-def settle_unit(unit: int, recipe: Recipe, layout: RunLayout, duplicates: dict[str, str]) -> dict[str, Any]:
-    """Enter duplicates ({clip_id: the clip that stands for it}) and say what the unit holds.
+def settle_unit(
+    unit: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], duplicates: np.ndarray | None
+) -> dict[str, Any]:
+    """Enter duplicates (see find_duplicates) and excluded sources, and say what the unit holds.
 
-    Returns counts, and `current`: whether its shards are there already.
+    A clip that is taken down still stands for its copies: they do not come back in its place.
+    Returns counts, and `current`: whether the unit's shards are there already.
     """
     path = clips_path(layout, unit)
-    table = pq.read_table(path, schema=clip_table.SCHEMA)
-    found = {clip: duplicates[clip] for clip in table["clip_id"].to_pylist() if clip in duplicates}
-    if found:
-        rows = table.to_pylist()
-        for row in rows:
-            if row["clip_id"] in found:
-                twin = found[row["clip_id"]]
-                row |= {
-                    "verdict": FILTERED,
-                    "reason": reason("duplicate", f"of {twin}"),
-                    "duplicate_of": twin,
-                }
-                row["bucket"] = None
-        write_table(path, pa.Table.from_pylist(rows, clip_table.SCHEMA))
+    rows = pq.read_table(path, schema=clip_table.SCHEMA).to_pylist()
+    changes = [_change(row, excluded, duplicates) for row in rows]
+    if any(changes):
+        changed = [row | change for row, change in zip(rows, changes, strict=True)]
+        write_table(path, pa.Table.from_pylist(changed, clip_table.SCHEMA))
     wanted = wanted_rows(layout, unit, recipe)
     current = unit_is_current(layout, unit, wanted, precompute_fingerprint(recipe))
     manifest = read_manifest(layout, unit)
     if current and manifest and manifest["failed"]:
         mark_failed(layout, unit, manifest["failed"])
-    return {"current": current, "wanted": len(wanted), **count_unit(layout, unit)}
+    return {"current": current, "wanted": len(wanted), **count_unit(unit, layout)}
 
 
-def count_unit(layout: RunLayout, unit: int) -> dict[str, Any]:
+def forget_failures(unit: int, recipe: Recipe, layout: RunLayout) -> None:
+    """Let the next passes take up what failed or was quarantined in either of them."""
+    scores = scores_path(layout, unit, scoring_fingerprint(recipe.curation))
+    if scores.is_file():
+        forget_failed_sources(scores)
+    manifest = read_manifest(layout, unit)
+    if manifest and manifest["failed"]:
+        manifest_path(layout, unit).unlink()  # its shards stay, and their rows are taken over
+
+
+def _change(row: Row, excluded: frozenset[str], duplicates: np.ndarray | None) -> Row:
+    """What the whole table and the list of exclusions change in a row; empty when nothing."""
+    if row["source_id"] in excluded:
+        return {"verdict": FILTERED, "reason": reason("excluded"), "bucket": None}
+    if duplicates is None or row["verdict"] != KEPT:
+        return {}
+    twin = stand_in_of(row["clip_id"], row["phash"], duplicates)
+    if twin is None:
+        return {}
+    why = reason("duplicate", f"of {twin}")
+    return {"verdict": FILTERED, "reason": why, "duplicate_of": twin, "bucket": None}
+
+
+def count_unit(unit: int, layout: RunLayout) -> dict[str, Any]:
     """Clips, reasons, buckets and the books of a unit's sources.
 
     A source is kept if any of its clips is, else quarantined, failed or filtered, in this order.
@@ -171,69 +187,3 @@ def count_unit(layout: RunLayout, unit: int) -> dict[str, Any]:
 
 def source_verdict(verdicts: set[str]) -> str:
     return next(verdict for verdict in (KEPT, QUARANTINED, FAILED, FILTERED) if verdict in verdicts)
-
-
-# ---------------------------------------------------------------- near-duplicates
-
-
-def duplicate_pairs(band: int, bits: int, units: int, layout: RunLayout) -> list[tuple[str, str]]:
-    """Pairs of kept clips of different sources whose hashes differ in at most `bits` bits.
-
-    Two such hashes agree in at least one of `bits` + 1 bands (pigeonhole); this looks at one of them, so
-    that bands are tasks of their own. Memory: 8 bytes and an id per kept clip.
-    """
-    ids, sources, hashes = _kept_hashes(units, layout)
-    if not len(ids):
-        return []
-    edges = np.linspace(0, HASH_BITS, bits + 2).round().astype(int)
-    low, width = int(edges[band]), int(edges[band + 1] - edges[band])
-    keys = (hashes >> np.uint64(low)) & np.uint64((1 << width) - 1)
-    order = np.lexsort((ids, keys))
-    starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1], True])
-    pairs = []
-    for first, last in pairwise(starts.tolist()):
-        pairs += list(_close(order[first:last], ids, sources, hashes, bits))
-    return pairs
-
-
-def _kept_hashes(units: int, layout: RunLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) clip ids, (N,) hashes of source ids, (N,) perceptual hashes as uint64."""
-    ids, sources, hashes = [], [], []
-    for unit in range(units):
-        columns = ["clip_id", "source_id", "phash", "verdict"]
-        for row in pq.read_table(clips_path(layout, unit), columns=columns).to_pylist():
-            if row["verdict"] == KEPT:
-                ids.append(row["clip_id"])
-                sources.append(row["source_id"])
-                hashes.append(int(row["phash"], 16))
-    return np.array(ids), np.array(sources), np.array(hashes, np.uint64)
-
-
-def _close(
-    group: np.ndarray, ids: np.ndarray, sources: np.ndarray, hashes: np.ndarray, bits: int
-) -> Iterator[tuple[str, str]]:
-    """Close pairs within a group; equal hashes are compared once, through their first clip."""
-    if len(group) < 2:
-        return
-    for position, one in enumerate(group[:-1]):
-        others = group[position + 1 :]
-        near = others[np.bitwise_count(hashes[others] ^ hashes[one]) <= bits]
-        for other in near[sources[near] != sources[one]]:
-            yield str(ids[one]), str(ids[other])
-
-
-def stand_ins(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """{duplicate: smallest clip id of its group}, for groups connected by the pairs."""
-    parent: dict[str, str] = {}
-
-    def root(clip: str) -> str:
-        parent.setdefault(clip, clip)
-        while parent[clip] != clip:
-            parent[clip] = parent[parent[clip]]
-            clip = parent[clip]
-        return clip
-
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return {clip: root(clip) for clip in parent if root(clip) != clip}

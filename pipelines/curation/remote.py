@@ -1,14 +1,18 @@
 """Files that are not on this machine: fetched whole to a temporary file for as long as they are read."""
 
+import errno
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import PurePosixPath
-from typing import IO
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Self
 from urllib.parse import urlsplit
 
 from pipelines.curation.decode import DecoderError
+from pipelines.curation.sources import resolve_uri
 from pipelines.curation.verdicts import FAILED, CurationError, reason
 
 TRIES = 3
@@ -32,6 +36,47 @@ def local_file(uri: str) -> Iterator[str]:
         _fetch(uri, file)
         file.flush()
         yield file.name
+
+
+class SharedFiles:
+    """Files that several clips are read from: each is fetched once, and deleted after its last clip.
+
+    `uses`: how many clips are read from each address of the table, at most; what is left at the end goes
+    with the `with` block.
+    """
+
+    def __init__(self, uses: Mapping[str, int], root: Path) -> None:
+        self._left = Counter(uses)
+        self._root = root
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._files: dict[str, tuple[ExitStack, str]] = {}
+
+    @contextmanager
+    def local(self, source_uri: str) -> Iterator[str]:
+        """A path on this machine, for the time of the `with` block; see `local_file`. Threads may share it."""
+        lock = self._locks[source_uri]
+        try:
+            with lock:
+                if source_uri not in self._files:
+                    self._files[source_uri] = self._fetched(source_uri)
+            yield self._files[source_uri][1]
+        finally:
+            with lock:
+                self._left[source_uri] -= 1
+                if not self._left[source_uri] and source_uri in self._files:
+                    self._files.pop(source_uri)[0].close()
+
+    def _fetched(self, source_uri: str) -> tuple[ExitStack, str]:
+        uri, _ = resolve_uri(source_uri, self._root)
+        files = ExitStack()
+        return files, files.enter_context(local_file(uri))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for files, _ in self._files.values():
+            files.close()
 
 
 def _fetch(uri: str, file: IO[bytes]) -> None:
@@ -66,6 +111,8 @@ def _served(error: BaseException) -> BaseException | None:
     """
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         return _served(error.__cause__) or error
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return None  # this machine's disk is full: no source's fault
     known = isinstance(error, OSError) or type(error).__module__.startswith(CLIENT_LIBRARIES)
     return error if known else None
 

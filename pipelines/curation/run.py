@@ -5,27 +5,20 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipelines.cluster import start_ray
 from pipelines.curation.decode import DecoderProcess
-from pipelines.curation.query import (
-    NAMED_SOURCES,
-    count_unit,
-    duplicate_pairs,
-    judge_unit,
-    settle_unit,
-    stand_ins,
-)
-from pipelines.curation.score import forget_failures, score_unit, scores_path, scoring_fingerprint
+from pipelines.curation.duplicates import find_duplicates
+from pipelines.curation.exclusions import exclude_sources
+from pipelines.curation.query import NAMED_SOURCES, count_unit, forget_failures, judge_unit, settle_unit
+from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_sources
 from pipelines.curation.shards import manifest_entries
-from pipelines.curation.sources import divide_sources, shrinking, unit_sources
+from pipelines.curation.sources import divide_sources, read_sources, shrinking
 from pipelines.curation.verdicts import KEPT, REASONS, VERDICTS, CurationError
 from pipelines.layout import RunLayout
 from pipelines.progress import track
@@ -35,6 +28,10 @@ POLL_SECONDS = 0.5
 DECODERS_PER_GPU = 4
 CLIPS_WORTH_A_WORKER = 128  # loading the networks takes as long as that many small clips
 TELL_EVERY_SECONDS = 1.0
+SOURCES_PER_UNIT = 256  # a unit's shards at 16x320x512 come to some 300 MB
+LEAST_UNITS = 8
+UNITS_PER_TASK = 64
+MOST_BLOCKS = 4096
 
 Summary = dict[str, Any]
 
@@ -52,23 +49,24 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     layout = RunLayout(Path(recipe.run_directory))
     seconds: dict[str, float] = {}
     with _timed(seconds, "divide"):
-        units = fixed_units(layout, recipe)
         if loss := shrinking(recipe):
             raise CurationError(loss)
+        excluded = exclude_sources(layout, recipe.data.exclude_sources)
+        units = fixed_units(layout, recipe)
         divide_sources(recipe.data, layout, units)
-    if retry_failed:
-        _forget_failures(recipe, layout, units)
-    unscored = [unit for unit in range(units) if not _is_scored(unit, recipe, layout)]
     with start_ray():
+        if retry_failed:
+            _over_units(forget_failures, range(units), recipe, layout)
         with _timed(seconds, "score"):
-            decoded = _score(unscored, recipe, layout)
+            decoded = _score(units, recipe, layout, excluded)
         with _timed(seconds, "query"):
-            settled = _query(recipe, layout, units)
+            settled = _query(units, recipe, layout, excluded)
         _refuse_nothing(settled, recipe)
         stale = [unit for unit, counts in enumerate(settled) if not counts["current"]]
         with _timed(seconds, "precompute"):
             computed = _precompute(stale, settled, recipe, layout)
-    counts = [count_unit(layout, unit) for unit in range(units)]
+        recounted = dict(zip(stale, _over_units(count_unit, stale, layout), strict=True))
+    counts = [recounted.get(unit, counted) for unit, counted in enumerate(settled)]
     summary = summarise(counts)
     check_books(summary, counts)
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
@@ -82,35 +80,78 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
 
 
 def fixed_units(layout: RunLayout, recipe: Recipe) -> int:
-    """Number of units of work: the recipe's at the first run of a run directory, that one ever after."""
+    """Number of units of work: decided at the first run of a run directory, that one ever after.
+
+    By default one for `SOURCES_PER_UNIT` rows of the whole table, also when a first look takes a few only.
+    """
     path = layout.data / "units.json"
     if not path.is_file():
+        units = recipe.curation.units
+        if units is None:
+            sources = sum(1 for _ in read_sources(recipe.data.model_copy(update={"limit": None})))
+            units = max(LEAST_UNITS, -(-sources // SOURCES_PER_UNIT))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"units": recipe.curation.units}) + "\n")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"units": units}) + "\n")
+        temporary.rename(path)
     return int(json.loads(path.read_text())["units"])
+
+
+def _over_units(
+    function: Callable[..., Any],
+    units: Sequence[int],
+    *arguments: Any,
+    advance: Callable[[int], None] | None = None,
+) -> list[Any]:
+    """`function(unit, *arguments)` of every unit, in Ray tasks of some units each."""
+    import ray
+
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    size = min(UNITS_PER_TASK, max(1, len(units) // (4 * cpus)))
+    work = ray.remote(_each)
+    spans = [units[first : first + size] for first in range(0, len(units), size)]
+    results = []
+    for reference in [work.remote(function, span, *arguments) for span in spans]:
+        results += ray.get(reference)
+        if advance:
+            advance(len(results))
+    return results
+
+
+def _each(function: Callable[..., Any], units: Sequence[int], *arguments: Any) -> list[Any]:
+    return [function(unit, *arguments) for unit in units]
 
 
 # ---------------------------------------------------------------- the streams
 
 
-def _score(units: list[int], recipe: Recipe, layout: RunLayout) -> int:
-    """Pass 1 over units; returns how many sources were decoded."""
-    if not units:
-        return 0
+def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]) -> int:
+    """Pass 1 over the units that lack scores; returns how many sources were decoded."""
     import ray
 
-    total = sum(pq.read_metadata(layout.data / "sources" / f"{unit:05d}.parquet").num_rows for unit in units)
-    with _progress(total, "curate: score sources") as counter:
-        work = partial(_score_row, recipe=recipe, layout=layout, counter=counter)
-        stream = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units)).map(
-            work, num_cpus=1
-        )
-        return sum(row["decoded"] for row in stream.iter_rows())
+    lacking = _over_units(unscored_sources, range(units), recipe, layout, excluded)
+    unscored = [unit for unit, count in enumerate(lacking) if count is not None]
+    if not unscored:
+        return 0
+    with _progress(sum(count or 0 for count in lacking), "curate: score sources") as counter:
+        work = partial(_score_row, recipe=recipe, layout=layout, excluded=excluded, counter=counter)
+        return sum(row["decoded"] for row in _stream(unscored).map(work, num_cpus=1).iter_rows())
 
 
-def _score_row(row: dict[str, int], *, recipe: Recipe, layout: RunLayout, counter: str) -> dict[str, int]:
+def _stream(units: Sequence[int]) -> Any:
+    """A Ray data set of units, in as many blocks as Ray handles with ease."""
+    import ray
+
+    blocks = min(len(units), MOST_BLOCKS)
+    return ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=blocks)
+
+
+def _score_row(
+    row: dict[str, int], *, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], counter: str
+) -> dict[str, int]:
+    decoder = _decoder(recipe.curation.decode)
     with _telling(counter) as advance:
-        return row | score_unit(row["unit"], recipe, layout, _decoder(recipe.curation.decode), advance)
+        return row | score_unit(row["unit"], recipe, layout, excluded, decoder, advance)
 
 
 @cache
@@ -119,28 +160,21 @@ def _decoder(settings: DecodeSettings) -> DecoderProcess:
     return DecoderProcess(settings)
 
 
-def _query(recipe: Recipe, layout: RunLayout, units: int) -> list[Summary]:
+def _query(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]) -> list[Summary]:
     """Judge every unit, find duplicates over all of them, settle every unit."""
-    import ray
-
-    judged = ray.remote(judge_unit)
-    paired = ray.remote(duplicate_pairs)
-    settled = ray.remote(settle_unit)
     with track(2 * units, "curate: query") as step:
-        for reference in [judged.remote(unit, recipe, layout) for unit in range(units)]:
-            ray.get(reference)
-            step.advance()
-        pairs: list[tuple[str, str]] = []
+        _over_units(judge_unit, range(units), recipe, layout, advance=step.update)
         bits = recipe.curation.filters.max_phash_distance
-        if bits is not None:
-            for reference in [paired.remote(band, bits, units, layout) for band in range(bits + 1)]:
-                pairs += ray.get(reference)
-        duplicates = ray.put(stand_ins(pairs))
-        counts = []
-        for reference in [settled.remote(unit, recipe, layout, duplicates) for unit in range(units)]:
-            counts.append(ray.get(reference))
-            step.advance()
-    return counts
+        duplicates = None if bits is None else find_duplicates(units, bits, layout)
+        return _over_units(
+            settle_unit,
+            range(units),
+            recipe,
+            layout,
+            excluded,
+            duplicates,
+            advance=lambda done: step.update(units + done),
+        )
 
 
 def _precompute(units: list[int], settled: list[Summary], recipe: Recipe, layout: RunLayout) -> int:
@@ -155,7 +189,7 @@ def _precompute(units: list[int], settled: list[Summary], recipe: Recipe, layout
     workers = min(len(units), gpus or cpus, 1 + clips // CLIPS_WORTH_A_WORKER)
     decoders = min(DECODERS_PER_GPU, max(1, cpus // workers)) if gpus else 1
     with _progress(clips, "curate: precompute clips") as counter:
-        stream = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units)).map(
+        stream = _stream(units).map(
             PrecomputeActor,
             fn_constructor_args=(recipe, layout, decoders, counter),
             compute=ray.data.ActorPoolStrategy(size=workers),
@@ -251,23 +285,6 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------- what is there already
-
-
-def _is_scored(unit: int, recipe: Recipe, layout: RunLayout) -> bool:
-    """Whether the unit's score file of these settings has exactly the sources that the table has."""
-    path = scores_path(layout, unit, scoring_fingerprint(recipe.curation))
-    if not path.is_file():
-        return False
-    scored = pq.read_table(path, columns=["source_id", "source_uri"]).to_pylist()
-    have = {(row["source_id"], row["source_uri"]) for row in scored}
-    return have == {(row["source_id"], row["source_uri"]) for row in unit_sources(layout, unit)}
-
-
-def _forget_failures(recipe: Recipe, layout: RunLayout, units: int) -> None:
-    for unit in range(units):
-        path = scores_path(layout, unit, scoring_fingerprint(recipe.curation))
-        if path.is_file():
-            forget_failures(path)
 
 
 def _stale_files(layout: RunLayout, recipe: Recipe, current: set[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
@@ -28,6 +29,8 @@ SCORING_VERSION = 1  # raise when the same settings give other rows
 ADDED_BY_QUERY = {"license", "split", "labels", "caption", "appearance_caption", "motion_caption"}
 ADDED_BY_QUERY |= {"bucket", "duplicate_of", "fingerprint"}
 SCHEMA = pa.schema([column for column in clip_table.SCHEMA if column.name not in ADDED_BY_QUERY])
+
+EXCLUDED = reason("excluded")
 
 Row = dict[str, Any]
 
@@ -67,57 +70,85 @@ def scores_path(layout: RunLayout, unit: int, stamp: str) -> Path:
 # ---------------------------------------------------------------- a unit of work
 
 
+def unscored_sources(
+    unit: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]
+) -> int | None:
+    """How many sources of a unit have no row yet; None when its score file is whole and of this table."""
+    known = known_rows(layout, unit, recipe, excluded)
+    sources = {_key(source) for source in unit_sources(layout, unit)}
+    if known is not None and known.keys() == sources:
+        return None
+    return len(sources - (known or {}).keys())
+
+
 def score_unit(
-    unit: int, recipe: Recipe, layout: RunLayout, decoder: DecoderProcess, advance: Callable[[int], None]
+    unit: int,
+    recipe: Recipe,
+    layout: RunLayout,
+    excluded: frozenset[str],
+    decoder: DecoderProcess,
+    advance: Callable[[int], None],
 ) -> dict[str, int]:
     """Score the sources of a unit that have no row yet and write its score file.
 
-    Returns how many sources it has and how many were decoded. Sources that are gone from the table lose
-    their rows; those whose rows are there are not opened again.
+    Returns how many were decoded. Sources that are gone from the table lose their rows; those whose rows
+    are there are not opened again, and excluded ones never.
     """
-    stamp = scoring_fingerprint(recipe.curation)
-    path = scores_path(layout, unit, stamp)
-    sources = unit_sources(layout, unit)
-    known = _known_rows(path)
+    known = known_rows(layout, unit, recipe, excluded) or {}
     rows: list[Row] = []
     decoded = 0
-    for source in sources:
-        if (source["source_id"], source["source_uri"]) in known:
-            rows += known[source["source_id"], source["source_uri"]]
+    for source in unit_sources(layout, unit):
+        if _key(source) in known:
+            rows += known[_key(source)]
+            continue
+        if source["source_id"] in excluded:
+            rows.append(_identity(source) | {"verdict": FILTERED, "reason": EXCLUDED})
         else:
             rows += score_source(source, recipe, decoder)
             decoded += 1
         advance(1)
-    if decoded or len(known) != len(sources) or not path.exists():
-        table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"fingerprint": stamp}))
-        clip_table.write_table(path, table)
-    return {"sources": len(sources), "decoded": decoded}
+    stamp = scoring_fingerprint(recipe.curation)
+    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"fingerprint": stamp}))
+    clip_table.write_table(scores_path(layout, unit, stamp), table)
+    return {"decoded": decoded}
 
 
-def _known_rows(path: Path) -> dict[tuple[str, str], list[Row]]:
+def known_rows(
+    layout: RunLayout, unit: int, recipe: Recipe, excluded: frozenset[str]
+) -> dict[tuple[str, str], list[Row]] | None:
+    """Rows that stand in the unit's score file of these settings, by source; None when there is none.
+
+    Without those of sources that were not opened because they were excluded then and are not now.
+    """
+    path = scores_path(layout, unit, scoring_fingerprint(recipe.curation))
+    if not path.exists():
+        return None
     known: dict[tuple[str, str], list[Row]] = {}
-    if path.exists():
-        for row in pq.read_table(path).to_pylist():
-            known.setdefault((row["source_id"], row["source_uri"]), []).append(row)
+    for row in pq.read_table(path).to_pylist():
+        if row["reason"] != EXCLUDED or row["source_id"] in excluded:
+            known.setdefault(_key(row), []).append(row)
     return known
 
 
-def forget_failures(path: Path) -> None:
+def _key(row: Row) -> tuple[str, str]:
+    return row["source_id"], row["source_uri"]
+
+
+def _identity(source: Row) -> Row:
+    return {"source_id": source["source_id"], "source_uri": source["source_uri"]}
+
+
+def forget_failed_sources(path: Path) -> None:
     """Drop the rows of sources that failed or were quarantined, so that they are tried again."""
     table = pq.read_table(path)
-    lost = {
-        row["source_id"]
-        for row in table.select(["source_id", "verdict"]).to_pylist()
-        if row["verdict"] in (FAILED, QUARANTINED)
-    }
-    if lost:
-        keep = pa.array([value not in lost for value in table["source_id"].to_pylist()])
-        clip_table.write_table(path, table.filter(keep))
+    lost = pc.is_in(table["verdict"], pa.array([FAILED, QUARANTINED]))
+    if pc.any(lost).as_py():
+        clip_table.write_table(path, table.filter(pc.invert(lost)))
 
 
 def score_source(source: Row, recipe: Recipe, decoder: DecoderProcess) -> list[Row]:
     """Rows of one source: its clips, or one row that says why there is none. Never raises for bad data."""
-    identity = {"source_id": source["source_id"], "source_uri": source["source_uri"]}
+    identity = _identity(source)
     uri, refused = resolve_uri(source["source_uri"], data_root(recipe.data))
     if refused:
         return [identity | {"verdict": FAILED, "reason": refused}]

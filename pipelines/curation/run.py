@@ -127,7 +127,6 @@ def _each(function: Callable[..., Any], units: Sequence[int], *arguments: Any) -
 
 def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]) -> int:
     """Pass 1 over the units that lack scores; returns how many sources were decoded."""
-    import ray
 
     lacking = _over_units(unscored_sources, range(units), recipe, layout, excluded)
     unscored = [unit for unit, count in enumerate(lacking) if count is not None]

@@ -70,9 +70,7 @@ def scores_path(layout: RunLayout, unit: int, stamp: str) -> Path:
 # ---------------------------------------------------------------- a unit of work
 
 
-def unscored_sources(
-    unit: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]
-) -> int | None:
+def unscored_sources(unit: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]) -> int | None:
     """How many sources of a unit have no row yet; None when its score file is whole and of this table."""
     known = known_rows(layout, unit, recipe, excluded)
     sources = {_key(source) for source in unit_sources(layout, unit)}

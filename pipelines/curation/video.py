@@ -117,7 +117,10 @@ def _repacked(path: str) -> Any:
 
     copy = tempfile.NamedTemporaryFile(suffix=".mkv")  # noqa: SIM115 - lives as long as the Video
     try:
-        with av.open(path, metadata_errors="replace") as source, av.open(copy.name, "w", format="matroska") as target:
+        with (
+            av.open(path, metadata_errors="replace") as source,
+            av.open(copy.name, "w", format="matroska") as target,
+        ):
             stream = source.streams.video[0]
             packed = target.add_stream_from_template(stream)
             for packet in source.demux(stream):

@@ -330,7 +330,9 @@ def test_a_source_that_is_taken_down_leaves_clips_and_shards_for_good(
     assert summary["reasons"]["excluded"] == 2
     # The copy of what was taken down does not come back in its place.
     assert summary["reasons"]["duplicate"] == 1
-    gone = {row["clip_id"] for row in read_clips(layout, verdict=None).to_pylist() if row["reason"] == "excluded"}
+    gone = {
+        row["clip_id"] for row in read_clips(layout, verdict=None).to_pylist() if row["reason"] == "excluded"
+    }
     assert shard_rows(recipe) == {key: row for key, row in shards_before.items() if key[1] not in gone}
     after = hashes(recipe)
     units = {name.split("/")[-1][:5] for name in before if before[name] != after.get(name)}

@@ -98,7 +98,7 @@ def close_pairs(band: int, bits: int, part: int, parts: int, *pictures: np.ndarr
     rows, keys = rows[mine], keys[mine]
     order = np.argsort(keys, kind="stable")
     rows, keys = rows[order], keys[order]
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1], True]) if len(keys) else []
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1], True][: len(keys) + 1])
     found = [
         pairs
         for first, last in pairwise(starts)

@@ -1,4 +1,4 @@
-"""Two hundred damaged files: every one accounted for, none that hangs or crashes, and no wrong picture kept."""
+"""Two hundred damaged files: all accounted for, none that hangs or crashes, and no wrong picture kept."""
 
 import random
 from collections import defaultdict
@@ -26,7 +26,7 @@ KINDS = [
 ]
 # Neither format can tell a damaged picture from another one, and ffmpeg says little of what it guesses.
 UNTOLD = ("libx265", "libvpx")
-# Mean absolute error, in grey levels, of a frame with a small undetected flaw; a wrong picture has 20 and more.
+# Mean absolute error of a frame with a small undetected flaw; a wrong picture has 20 and more.
 RIGHT_GREY_LEVELS = 6
 
 
@@ -54,7 +54,6 @@ def ends_as(decoder: DecoderProcess, path: Path) -> tuple[str, list[dict[str, An
     try:
         rows = decoder.call(score_video, str(path), SCORING)
     except DecoderError as error:
-        assert error.verdict == "failed", f"{path.name}: {error.reason}"
         return code_of(error.reason), []
     assert rows
     return ("corrupt" if decoder.complaint() else "readable"), [row for row in rows if "verdict" not in row]
@@ -98,6 +97,7 @@ def test_damaged_files_are_accounted_for_and_what_is_kept_is_right(
         print(f"\n{VARIANTS} damaged files: {counts}\nreadable: {' '.join(ends['readable'])}")
         print(f"of these with wrong pictures: {' '.join(wrong)}")
     assert sum(map(len, ends.values())) == VARIANTS
+    assert not {"decoder_crashed", "decoder_timeout", "decoder_memory"} & set(ends)
     assert {"readable", "corrupt", "incomplete", "undecodable", "not_a_video"} <= set(ends)
     assert not [name for name in wrong if not any(codec in name for codec in UNTOLD)]
 

@@ -1,4 +1,4 @@
-"""A source that kills or stops its decoder costs itself: its neighbours survive, and nothing tries it again."""
+"""A source that kills or stops its decoder costs itself: its neighbours survive, nothing tries it again."""
 
 import os
 import signal

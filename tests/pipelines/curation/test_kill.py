@@ -102,5 +102,5 @@ def test_killed_at_random_moments_it_leaves_the_same_bytes(
         print(f"\n{killed} of {KILLS} runs of {seconds:.0f} s killed, after {moments} s")
     assert killed
     assert hashes(tmp_path / "run") == hashes(tmp_path / "whole")
-    leftovers = [path for path in (tmp_path / "run" / "data").rglob("*.tmp")]
+    leftovers = list((tmp_path / "run" / "data").rglob("*.tmp"))
     assert not leftovers

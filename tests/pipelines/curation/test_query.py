@@ -1,5 +1,7 @@
 """The query: filters, buckets, verdicts of sources."""
 
+from typing import Any
+
 from pipelines.curation.query import best_buckets, filter_reason, source_verdict
 from pipelines.recipe import CurationSettings, FilterSettings
 

@@ -53,7 +53,7 @@ class SharedFiles:
 
     @contextmanager
     def local(self, source_uri: str) -> Iterator[str]:
-        """A path on this machine, for the time of the `with` block; threads may share it. See `local_file`."""
+        """A path on this machine, while the `with` block lasts; threads may share it. See `local_file`."""
         lock = self._locks[source_uri]
         try:
             with lock:

@@ -21,6 +21,7 @@ os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1024")
 
 FLOW_SHORT_SIDE_PIXELS = 128
 FORMATS_WITHOUT_SEEK = ("mpegts",)
+LEAST_SIDE_PIXELS = 16  # decord mixes up the rows of narrower ones
 SLOWEST_FPS, FASTEST_FPS = 0.01, 1000  # what is beyond is a broken header
 TIMESTAMP_ROUNDING_SECONDS = 0.002
 MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")  # WebM's too: 00:00:10.000000000
@@ -98,6 +99,8 @@ def open_video(path: str) -> Video:
         keys = np.asarray(reader.get_key_indices())
     except Exception as error:  # decord raises RuntimeError, DECORDError and IndexError
         raise UnreadableVideoError(_refused(error)) from error
+    if min(width, height) < LEAST_SIDE_PIXELS:
+        raise UnreadableVideoError(reason("undecodable", f"{width}x{height} pixels"))
     end_seconds = float(spans[-1, 1])
     if not 0 < end_seconds * SLOWEST_FPS <= count <= max(1, end_seconds * FASTEST_FPS):
         raise UnreadableVideoError(reason("undecodable", f"{count} frames in {end_seconds:.3g} s"))

@@ -18,12 +18,14 @@ def write_video(
 ) -> Path:
     """frames (T, H, W, 3) uint8 RGB → a video file.
 
-    `rotation` in degrees counterclockwise; other options (movflags, crf) go to the container.
+    `rotation` in degrees counterclockwise, `pixels`: the pixel format; others (movflags, crf) go to the
+    container.
     """
+    pixels = options.pop("pixels", "yuv420p")
     rotation = options.pop("rotation", None)
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=fps)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixels
         if rotation is not None:
             stream.set_display_rotation(int(rotation))
         for frame in frames:

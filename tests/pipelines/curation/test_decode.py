@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -215,3 +216,37 @@ def test_answers_are_plain_data(
     assert rows[0]["text_area"] is None
     assert rows[0]["motion_score"] > 0
     assert (rows[0]["start_seconds"], rows[0]["end_seconds"], rows[0]["shot_end_seconds"]) == (0, 1, 1.5)
+
+
+def test_a_header_that_claims_more_frames_is_not_believed(
+    decoder: DecoderProcess, tmp_path: Path, make_video: MakeVideo, make_scene: MakeScene
+) -> None:
+    video = make_video(tmp_path / "v.avi", make_scene(0, 24), codec="mpeg4")
+    content = video.read_bytes()
+    length = content.index(b"strh") + 8 + 32  # dwLength of the stream header
+    assert int.from_bytes(content[length : length + 4], "little") == 24
+    (tmp_path / "lies.avi").write_bytes(
+        content[:length] + (444).to_bytes(4, "little") + content[length + 4 :]
+    )
+    end = ends_as(decoder, tmp_path / "lies.avi")
+    assert end == "failed incomplete: frames end at 1.50 s of 27.75 s"
+
+
+@pytest.mark.parametrize(("height", "width"), [(97, 131), (33, 47)])
+def test_odd_sizes(
+    height: int, width: int, decoder: DecoderProcess, tmp_path: Path, make_video: MakeVideo
+) -> None:
+    coarse = np.random.default_rng(0).integers(0, 255, (1, 4, 4, 3), np.uint8)[0]
+    frames = np.repeat(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[None], 20, 0)
+    video = make_video(tmp_path / "видео 影片.mkv", frames, codec="ffv1", pixels="yuv444p")
+    (row,) = decoder.call(score_video, str(video), SCORING)
+    assert (row["width"], row["height"]) == (width, height)
+    clip = decoder.clip(str(video), 0, 8, 8, height, width)
+    assert np.abs(clip.astype(int) - frames[:8]).mean() < 4
+
+
+def test_a_ribbon_is_no_video(decoder: DecoderProcess, tmp_path: Path, make_video: MakeVideo) -> None:
+    video = make_video(
+        tmp_path / "v.mkv", np.zeros((20, 240, 2, 3), np.uint8), codec="ffv1", pixels="yuv444p"
+    )
+    assert ends_as(decoder, video) == "failed undecodable: 2x240 pixels"

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.curation.flow import latent_flow, pixel_flow
 from pipelines.curation.scores import (
     clip_scores,
     grey_frames,
@@ -73,20 +72,3 @@ def test_scores_that_are_not_asked_for_are_null(make_scene: MakeScene) -> None:
     scores = clip_scores(make_scene(0, 4), 8, text=False)
     assert scores.pop("text_area") is None
     assert None not in scores.values()
-
-
-def test_flow_is_in_latent_pixels_right_and_down_positive() -> None:
-    flow, valid = latent_flow(*pixel_flow(pan(4)), 24, 40)
-    assert flow.shape == (2, 7, 24, 40)
-    assert valid.shape == (7, 24, 40)
-    inner = flow[:, :, 4:-4, 6:-6]
-    assert inner[0].mean() == pytest.approx(-1, abs=0.1)
-    assert np.abs(inner[1]).mean() < 0.1
-    downwards, _ = latent_flow(*pixel_flow(np.ascontiguousarray(pan(4)[::-1].swapaxes(1, 2))), 40, 24)
-    assert downwards[1, :, 6:-6, 4:-4].mean() == pytest.approx(1, abs=0.1)
-
-
-def test_what_leaves_the_frame_is_not_valid() -> None:
-    _, valid = latent_flow(*pixel_flow(pan(8)), 24, 40)
-    assert not valid[:, :, 0].any()
-    assert valid[:, 4:-4, 8:-8].mean() > 0.9

@@ -13,6 +13,15 @@ def curate(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first N sources (data.limit).")
     ] = None,
+    exclude_sources: Annotated[
+        str | None,
+        typer.Option(
+            "--exclude-sources",
+            metavar="FILE",
+            help="Take down the sources whose ids it lists, one a line: from clips and shards, for good "
+            "(data.exclude_sources).",
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try sources again that failed or were quarantined.")
     ] = False,
@@ -26,9 +35,11 @@ def curate(
 
     \b
     dreamer curate stock data.table=videos.csv run_directory=runs/mine --limit 20
+    dreamer curate stock data.table=videos.csv run_directory=runs/mine --exclude-sources removed.txt
     dreamer curate stock data.table=videos/ run_directory=runs/mine curation.filters.max_text_area=null
     """
     settings = [*(overrides or ()), *([f"data.limit={limit}"] if limit else ())]
+    settings += [f"data.exclude_sources={exclude_sources}"] if exclude_sources else []
 
     def work() -> Summary:
         if submit is not None:

@@ -38,6 +38,21 @@ def weights_sha256(path: str) -> str:
     return digest.hexdigest()
 
 
+@cache
+def file_sha256(path: str) -> str:
+    """Hash of one file of weights."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load_flow_network(path: str, device: Any) -> Any:
+    """The module of a torch.export file, on `device`; see `ModelPaths.flow`."""
+    import torch
+    from torch.export.passes import move_to_device_pass
+
+    return move_to_device_pass(torch.export.load(path), device).module()
+
+
 def load_vae(text_to_image: str) -> Any:
     """The frozen AutoencoderKL of a Stable Diffusion folder."""
     from diffusers import AutoencoderKL

@@ -74,6 +74,8 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
         )
     yield from _folder_faults("models.image_encoder", models.image_encoder, ("",))
     yield from _folder_faults("models.motion_encoder", models.motion_encoder, ("",))
+    if models.flow is not None and not (Path(models.flow).is_file() and models.flow.endswith(".pt2")):
+        yield f"models.flow: no file {models.flow}; `torch.export.save(program, 'raft.pt2')` makes one"
     if models.video_classifier is not None and recipe.evaluate is not None:
         yield from _folder_faults("models.video_classifier", models.video_classifier, ("",))
     tokenizers = [

@@ -21,6 +21,8 @@ def data_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
         yield f"data.root: {data.root} is no folder; write whole addresses into the table instead"
     elif data.root is not None and not Path(data.root).is_dir():
         yield f"data.root: no folder {data.root}; relative paths of the table are looked for there"
+    if data.exclude_sources is not None and not Path(data.exclude_sources).is_file():
+        yield f"data.exclude_sources: no file {data.exclude_sources}; give one with a source id on each line"
     table = Path(data.table)
     if not table.exists() and (near := _nearest_table(table)):
         yield f"data.table: no table or folder {table}; did you mean data.table={near}?"

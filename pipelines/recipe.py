@@ -153,6 +153,11 @@ class ModelPaths(Settings):
     )
     image_encoder: str = Field(description="transformers CLIPVisionModelWithProjection / CLIPModel folder")
     motion_encoder: str = Field(description="transformers T5 encoder folder, with its tokenizer")
+    flow: str | None = Field(
+        None,
+        description="optical flow network such as RAFT, a torch.export file (.pt2): two batches of frames "
+        "(N, 3, H, W) in -1..1 to flow (N, 2, H, W) in pixels; default: OpenCV's DIS on the CPU",
+    )
     video_classifier: str | None = Field(None, description="features for the Fréchet video distance")
 
 
@@ -366,7 +371,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     def absolute(path: str | None) -> str | None:
         return path if path is None or "://" in path else os.path.abspath(path)
 
-    data = {"table": absolute(recipe.data.table), "root": absolute(recipe.data.root)}
+    data = {name: absolute(getattr(recipe.data, name)) for name in ("table", "root", "exclude_sources")}
     models = {name: absolute(path) for name, path in recipe.models.model_dump().items()}
     return recipe.model_copy(
         update={

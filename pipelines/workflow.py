@@ -16,7 +16,7 @@ import yaml
 from pipelines.cluster import start_ray
 from pipelines.fingerprint import fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
-from pipelines.models import weights_sha256
+from pipelines.models import file_sha256, weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
 from pipelines.recipe import DataSettings, Recipe, with_absolute_paths
@@ -105,15 +105,18 @@ def prepared(recipe: Recipe, steps: tuple[str, ...]) -> Iterator[RunLayout]:
 
 def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
     """The recipe's steps; each fingerprint holds the one before, so that a change runs through to the end."""
+    from pipelines.curation.exclusions import listed_exclusions
     from pipelines.curation.run import curate
 
     models = recipe.models
     frozen = [
         weights_sha256(path) for path in (models.text_to_image, models.image_encoder, models.motion_encoder)
     ]
+    frozen += [file_sha256(models.flow)] if models.flow else []
     upstream = fingerprint(
         recipe.data,
         table_stamp(recipe.data),
+        sorted(listed_exclusions(layout, recipe.data.exclude_sources)),
         recipe.curation,
         frozen,
         source_fingerprint("pipelines.curation"),

@@ -9,31 +9,28 @@ from pipelines.curation.verdicts import CurationError
 from pipelines.layout import RunLayout
 
 
-def excluded_sources(layout: RunLayout) -> frozenset[str]:
-    """Ids of the sources that this run directory leaves out."""
-    path = _list_path(layout)
-    return _read(path) if path.is_file() else frozenset()
+def listed_exclusions(layout: RunLayout, file: str | None) -> frozenset[str]:
+    """Ids of the sources to leave out: those that the run directory remembers and those of a file.
 
-
-def exclude_sources(layout: RunLayout, file: str | None) -> frozenset[str]:
-    """Add the ids of a file, one a line, to the run directory's list; returns the whole list.
-
-    Ids that are not in the table are kept too: they may come with it later.
+    Ids that are not in the table count too: they may come with it later.
     Raises CurationError when the file is not there.
     """
-    listed = excluded_sources(layout)
-    if file is None:
-        return listed
-    if not Path(file).is_file():
+    if file is not None and not Path(file).is_file():
         raise CurationError(f"data.exclude_sources: no file {file}; give one with a source id on each line")
-    union = listed | _read(Path(file))
-    if union != listed:
-        path = _list_path(layout)
+    remembered = _list_path(layout)
+    files = [Path(file)] if file is not None else []
+    files += [remembered] if remembered.is_file() else []
+    return frozenset().union(*map(_read, files))
+
+
+def remember_exclusions(layout: RunLayout, sources: frozenset[str]) -> None:
+    """Keep the list in the run directory; to lift an exclusion, take its line out there."""
+    path = _list_path(layout)
+    if sources and not (path.is_file() and _read(path) == sources):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{source}\n" for source in sorted(union)), encoding="utf-8")
+        temporary.write_text("".join(f"{source}\n" for source in sorted(sources)), encoding="utf-8")
         temporary.rename(path)
-    return union
 
 
 def _list_path(layout: RunLayout) -> Path:

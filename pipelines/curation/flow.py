@@ -1,8 +1,12 @@
 """Optical flow at latent resolution, with the mask of where it can be believed."""
 
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:  # the decoder's child, which estimates flow too, does without torch
+    import torch
 
 # Sundaram et al. 2010: forward and backward flow disagree by more than this → occluded.
 CONSISTENCY_SHARE = 0.01
@@ -27,6 +31,22 @@ def pixel_flow(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         flows.append(forward)
         trusted.append(consistent(forward, backward))
     return np.stack(flows), np.stack(trusted)
+
+
+def network_flow(network: Any, frames: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
+    """As `pixel_flow`, by a network on its device; frames (T, 3, H, W) in 0..1.
+
+    All pairs of a clip make one batch, so that a clip's flow does not depend on its neighbours.
+    """
+    import torch
+
+    scaled = 2 * frames - 1
+    with torch.inference_mode():
+        forward, backward = (
+            network(one, two).permute(0, 2, 3, 1).float().cpu().numpy()  # (T−1, H, W, 2)
+            for one, two in ((scaled[:-1], scaled[1:]), (scaled[1:], scaled[:-1]))
+        )
+    return forward, np.stack([consistent(*pair) for pair in zip(forward, backward, strict=True)])
 
 
 def latent_flow(

@@ -19,14 +19,22 @@ from modeling.latents import encode_pixels
 from modeling.text import appearance_ids, motion_ids
 from pipelines.curation import clip_table
 from pipelines.curation.decode import DecoderError, DecoderProcess
+from pipelines.curation.flow import latent_flow, network_flow
 from pipelines.curation.remote import SharedFiles
 from pipelines.curation.shards import ShardRows, ShardWriter, array_shapes, encode_row
 from pipelines.curation.sources import data_root
 from pipelines.curation.verdicts import FAILED, KEPT, reason
-from pipelines.curation.video import read_clip_and_flow
+from pipelines.curation.video import read_clip, read_clip_and_flow
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
-from pipelines.models import load_image_encoder, load_vae, resolve_model, weights_sha256
+from pipelines.models import (
+    file_sha256,
+    load_flow_network,
+    load_image_encoder,
+    load_vae,
+    resolve_model,
+    weights_sha256,
+)
 from pipelines.recipe import Bucket, Recipe, parse_bucket
 
 PRECOMPUTE_VERSION = 1  # raise when the same settings give other bytes
@@ -53,7 +61,8 @@ def precompute_fingerprint(recipe: Recipe) -> str:
     weights = [
         weights_sha256(path) for path in (models.text_to_image, models.image_encoder, models.motion_encoder)
     ]
-    return fingerprint("shards", PRECOMPUTE_VERSION, recipe.curation.fps, settings, weights)
+    flow = file_sha256(models.flow) if models.flow else None
+    return fingerprint("shards", PRECOMPUTE_VERSION, recipe.curation.fps, settings, weights, flow)
 
 
 def wanted_rows(layout: RunLayout, unit: int, recipe: Recipe) -> list[Row]:
@@ -116,6 +125,12 @@ class Networks:
         return load_image_encoder(self.recipe.models.image_encoder).to(self.device)
 
     @cached_property
+    def flow_network(self) -> Any:
+        """The recipe's optical flow network; None: the decoders estimate flow."""
+        path = self.recipe.models.flow
+        return load_flow_network(path, self.device) if path else None
+
+    @cached_property
     def tokenizers(self) -> tuple[Any, Any]:
         """CLIP's and T5's."""
         from transformers import AutoTokenizer
@@ -160,11 +175,19 @@ class Networks:
         features = image_tokens(self.image_encoder, pixels[:, 0], self.settings.image_tokens)
         for i in range(count):
             part = slice(i * frames, (i + 1) * frames)
-            yield {
+            yield self._flow(pixels[i]) | {
                 "latents_mean": mean[part].transpose(0, 1).half().cpu().numpy(),  # (C, T, h, w)
                 "latents_std": std[part].transpose(0, 1).half().cpu().numpy(),
                 "image_features": features[i].half().cpu().numpy(),
             }
+
+    def _flow(self, frames: torch.Tensor) -> dict[str, np.ndarray]:
+        """Flow of a clip (T, 3, H, W), if a network of the recipe estimates it."""
+        if self.flow_network is None:
+            return {}
+        size = frames.shape[2] // self.downsampling, frames.shape[3] // self.downsampling
+        flow, valid = latent_flow(*network_flow(self.flow_network, frames), *size)
+        return {"flow": flow, "flow_valid": valid}
 
     def token_ids(self, row: Row) -> dict[str, np.ndarray]:
         clip_tokenizer, motion_tokenizer = self.tokenizers
@@ -182,7 +205,8 @@ class Slot:
 
     clip: Row
     row: Row | None = None
-    decoded: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    frames: np.ndarray | None = None  # (T, H, W, 3) uint8
+    flow: dict[str, np.ndarray] = field(default_factory=dict)  # where decoders estimate it
 
 
 @dataclass
@@ -265,9 +289,15 @@ class UnitPrecompute:
         sizes = tuple(self.networks.latent_size(bucket) for bucket in buckets)
         try:
             with self.files.local(clip["source_uri"]) as path:
-                parts = decoder.call(
-                    read_clip_and_flow, path, clip["start_seconds"], self.recipe.curation.fps, buckets, sizes
-                )
+                span = (path, clip["start_seconds"], self.recipe.curation.fps, buckets)
+                if self.recipe.models.flow:
+                    parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]
+                    parts = [(frames, {}) for frames in decoder.call(read_clip, *span)]
+                else:
+                    parts = [
+                        (frames, {"flow": flow, "flow_valid": valid})
+                        for frames, flow, valid in decoder.call(read_clip_and_flow, *span, sizes)
+                    ]
         except DecoderError as error:
             why = reason("changed", error.reason) if error.verdict == FAILED else error.reason
             self.failed[clip["clip_id"]] = (error.verdict, why)
@@ -275,8 +305,8 @@ class UnitPrecompute:
         finally:
             free.append(decoder)
         self.computed += 1
-        for slot, part in zip(missing.values(), parts, strict=True):
-            slot.decoded = part
+        for slot, (frames, flow) in zip(missing.values(), parts, strict=True):
+            slot.frames, slot.flow = frames, flow
 
     def _place(self, clip: Row, slots: dict[str, Slot], buckets: dict[str, BucketRows]) -> None:
         if clip["clip_id"] in self.failed:
@@ -303,11 +333,9 @@ class UnitPrecompute:
         """Compute what the waiting slots lack and hand all slots to the writer."""
         waiting = rows.waiting
         if waiting:
-            clips = np.stack([slot.decoded[0] for slot in waiting if slot.decoded is not None])
-            for slot, arrays in zip(waiting, self.networks.encode(clips), strict=True):
-                assert slot.decoded is not None
-                _, flow, valid = slot.decoded
-                arrays = {**arrays, "flow": flow, "flow_valid": valid, **self.networks.token_ids(slot.clip)}
+            clips = np.stack([slot.frames for slot in waiting if slot.frames is not None])
+            for slot, encoded in zip(waiting, self.networks.encode(clips), strict=True):
+                arrays = slot.flow | encoded | self.networks.token_ids(slot.clip)
                 slot.row = encode_row(slot.clip["clip_id"], arrays, caption_hash(slot.clip))
                 shapes = {"arrays": array_shapes(arrays)}
                 rows.old.metadata = self.networks.metadata | {"bucket": str(rows.bucket)} | shapes

@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.cluster import start_ray
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.duplicates import find_duplicates
-from pipelines.curation.exclusions import exclude_sources
+from pipelines.curation.exclusions import listed_exclusions, remember_exclusions
 from pipelines.curation.query import NAMED_SOURCES, count_unit, forget_failures, judge_unit, settle_unit
 from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_sources
 from pipelines.curation.shards import manifest_entries
@@ -51,7 +51,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     with _timed(seconds, "divide"):
         if loss := shrinking(recipe):
             raise CurationError(loss)
-        excluded = exclude_sources(layout, recipe.data.exclude_sources)
+        excluded = listed_exclusions(layout, recipe.data.exclude_sources)
+        remember_exclusions(layout, excluded)
         units = fixed_units(layout, recipe)
         divide_sources(recipe.data, layout, units)
     with start_ray():

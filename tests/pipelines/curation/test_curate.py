@@ -390,3 +390,33 @@ def test_a_clip_that_could_not_be_read_again_is_retried_when_asked(
     summary = curate(recipe, retry_failed=True)
     assert (summary["kept"], summary["failed"], summary["computed_clips"]) == (2, 0, 1)
     assert hashes(recipe) == hashes(whole)
+
+
+class FourPixels(torch.nn.Module):
+    """Estimates that everything moves four pixels along the rows, and back when asked the other way round."""
+
+    def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        way = torch.sign((other - one).mean((1, 2, 3)))  # (N,)
+        return torch.stack([4 * way[:, None, None] + 0 * one[:, 0], 0 * one[:, 0]], 1)  # (N, 2, H, W)
+
+
+def test_flow_comes_from_the_network_that_the_recipe_names(
+    tmp_path: Path, recipe_for: Callable[..., Recipe], make_video: Callable[..., Path], make_scene: Any
+) -> None:
+    sizes = {0: torch.export.Dim("pairs"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")}
+    pair = (torch.zeros(3, 3, 32, 48), torch.zeros(3, 3, 32, 48))
+    torch.export.save(
+        torch.export.export(FourPixels(), pair, dynamic_shapes=(sizes, sizes)), tmp_path / "flow.pt2"
+    )
+    make_video(tmp_path / "a.mp4", make_scene(0, 20))
+    rows = [{"videoid": "a", "contentUrl": "a.mp4", "name": "x", "part": "train"}]
+    recipe = recipe_for(tmp_path / "run", table=write_rows(tmp_path / "t.csv", rows))
+    curate(recipe)
+    models = recipe.models.model_copy(update={"flow": str(tmp_path / "flow.pt2")})
+    assert curate(recipe.model_copy(update={"models": models}))["computed_clips"] == 1
+    (path,) = list_shards(layout_of(recipe), "8x48x64")
+    row = decode_row(pq.read_table(path).to_pylist()[0], shard_metadata(path))
+    assert row["flow"][0][row["flow_valid"]].abs().unique().tolist() == [1]  # a cell is four pixels
+    assert not row["flow"][1].any()
+    assert row["flow_valid"][:, :, 1:15].all()
+    assert not row["flow_valid"][:, :, [0, 15]].all()  # what leaves the frame

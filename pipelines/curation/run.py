@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipelines.cluster import start_ray
 from pipelines.curation.decode import DecoderProcess
+from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_peak
 from pipelines.curation.query import (
     NAMED_SOURCES,
     count_unit,
@@ -43,7 +44,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     """Source table → clip table and shards in the run directory.
 
     Work that is there and current is not done again. `retry_failed` takes up sources that failed or were
-    quarantined. Returns counts of sources by verdict, clips, reasons, buckets and seconds.
+    quarantined. Returns counts of sources by verdict, clips, reasons, buckets, seconds and peak memory by
+    stage; stages that had nothing to do have no peak.
 
     Raises RecipeError (no table, no column), FileNotFoundError (no model folder), CurationError (repeated
     ids, nothing kept, books that do not balance).
@@ -51,6 +53,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     recipe = with_absolute_paths(recipe)
     layout = RunLayout(Path(recipe.run_directory))
     seconds: dict[str, float] = {}
+    peaks = Peaks()
+    forget_peak()
     with _timed(seconds, "divide"):
         units = fixed_units(layout, recipe)
         if loss := shrinking(recipe):
@@ -61,16 +65,17 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     unscored = [unit for unit in range(units) if not _is_scored(unit, recipe, layout)]
     with start_ray():
         with _timed(seconds, "score"):
-            decoded = _score(unscored, recipe, layout)
+            decoded = _score(unscored, recipe, layout, peaks)
         with _timed(seconds, "query"):
-            settled = _query(recipe, layout, units)
+            settled = _query(recipe, layout, units, peaks)
         _refuse_nothing(settled, recipe)
         stale = [unit for unit, counts in enumerate(settled) if not counts["current"]]
         with _timed(seconds, "precompute"):
-            computed = _precompute(stale, settled, recipe, layout)
+            computed = _precompute(stale, settled, recipe, layout, peaks)
     counts = [count_unit(layout, unit) for unit in range(units)]
     summary = summarise(counts)
     check_books(summary, counts)
+    peaks.note("driver", peak_memory_gb())
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
     return summary | {
         "decoded_sources": decoded,
@@ -78,6 +83,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         "shards": len(shards),
         "stale_files": _stale_files(layout, recipe, shards),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "peak_memory_gb": {name: round(value, 3) for name, value in peaks.items()},
     }
 
 
@@ -93,7 +99,7 @@ def fixed_units(layout: RunLayout, recipe: Recipe) -> int:
 # ---------------------------------------------------------------- the streams
 
 
-def _score(units: list[int], recipe: Recipe, layout: RunLayout) -> int:
+def _score(units: list[int], recipe: Recipe, layout: RunLayout, peaks: Peaks) -> int:
     """Pass 1 over units; returns how many sources were decoded."""
     if not units:
         return 0
@@ -105,12 +111,19 @@ def _score(units: list[int], recipe: Recipe, layout: RunLayout) -> int:
         stream = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units)).map(
             work, num_cpus=1
         )
-        return sum(row["decoded"] for row in stream.iter_rows())
+        decoded = 0
+        for row in stream.iter_rows():
+            decoded += row["decoded"]
+            peaks.note("score", row["peak_gb"])
+            peaks.note("decoder", row["decoder_peak_gb"])
+        return decoded
 
 
-def _score_row(row: dict[str, int], *, recipe: Recipe, layout: RunLayout, counter: str) -> dict[str, int]:
+def _score_row(row: dict[str, int], *, recipe: Recipe, layout: RunLayout, counter: str) -> Summary:
+    decoder = _decoder(recipe.curation.decode)
     with _telling(counter) as advance:
-        return row | score_unit(row["unit"], recipe, layout, _decoder(recipe.curation.decode), advance)
+        counts, peak_gb = with_peak(score_unit)(row["unit"], recipe, layout, decoder, advance)
+    return row | counts | {"peak_gb": peak_gb, "decoder_peak_gb": decoder.peak_memory_gb}
 
 
 @cache
@@ -119,31 +132,37 @@ def _decoder(settings: DecodeSettings) -> DecoderProcess:
     return DecoderProcess(settings)
 
 
-def _query(recipe: Recipe, layout: RunLayout, units: int) -> list[Summary]:
+def _query(recipe: Recipe, layout: RunLayout, units: int, peaks: Peaks) -> list[Summary]:
     """Judge every unit, find duplicates over all of them, settle every unit."""
     import ray
 
-    judged = ray.remote(judge_unit)
-    paired = ray.remote(duplicate_pairs)
-    settled = ray.remote(settle_unit)
+    judged = ray.remote(with_peak(judge_unit))
+    paired = ray.remote(with_peak(duplicate_pairs))
+    settled = ray.remote(with_peak(settle_unit))
     with track(2 * units, "curate: query") as step:
         for reference in [judged.remote(unit, recipe, layout) for unit in range(units)]:
-            ray.get(reference)
+            peaks.note("query", ray.get(reference)[1])
             step.advance()
         pairs: list[tuple[str, str]] = []
         bits = recipe.curation.filters.max_phash_distance
         if bits is not None:
             for reference in [paired.remote(band, bits, units, layout) for band in range(bits + 1)]:
-                pairs += ray.get(reference)
+                found, peak_gb = ray.get(reference)
+                pairs += found
+                peaks.note("query", peak_gb)
         duplicates = ray.put(stand_ins(pairs))
         counts = []
         for reference in [settled.remote(unit, recipe, layout, duplicates) for unit in range(units)]:
-            counts.append(ray.get(reference))
+            unit_counts, peak_gb = ray.get(reference)
+            counts.append(unit_counts)
+            peaks.note("query", peak_gb)
             step.advance()
     return counts
 
 
-def _precompute(units: list[int], settled: list[Summary], recipe: Recipe, layout: RunLayout) -> int:
+def _precompute(
+    units: list[int], settled: list[Summary], recipe: Recipe, layout: RunLayout, peaks: Peaks
+) -> int:
     """Pass 2 over the units whose shards are not current; returns how many clips were computed."""
     if not units:
         return 0
@@ -162,7 +181,12 @@ def _precompute(units: list[int], settled: list[Summary], recipe: Recipe, layout
             num_cpus=decoders,
             num_gpus=1 if gpus else 0,
         )
-        return sum(row["computed"] for row in stream.iter_rows())
+        computed = 0
+        for row in stream.iter_rows():
+            computed += row["computed"]
+            peaks.note("precompute", row["peak_gb"])
+            peaks.note("decoder", row["decoder_peak_gb"])
+        return computed
 
 
 class PrecomputeActor:
@@ -175,12 +199,14 @@ class PrecomputeActor:
         self.networks = Networks(recipe)
         self.decoders = [DecoderProcess(recipe.curation.decode) for _ in range(decoders)]
 
-    def __call__(self, row: dict[str, int]) -> dict[str, int]:
+    def __call__(self, row: dict[str, int]) -> Summary:
         from pipelines.curation.precompute import UnitPrecompute
 
         work = UnitPrecompute(row["unit"], self.recipe, self.layout, self.networks)
         with _telling(self.counter) as advance:
-            return row | work.run(self.decoders, advance)
+            counts, peak_gb = with_peak(work.run)(self.decoders, advance)
+        decoder_peak_gb = max(decoder.peak_memory_gb for decoder in self.decoders)
+        return row | counts | {"peak_gb": peak_gb, "decoder_peak_gb": decoder_peak_gb}
 
 
 # ---------------------------------------------------------------- progress across workers

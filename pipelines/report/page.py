@@ -119,6 +119,8 @@ class Report:
 
     def _not_in_shards(self) -> str:
         rest = self.kept_clips - self.figures.in_shards
+        if not self.kept_clips and not rest:
+            return "nothing to encode"
         if rest < 0:
             return f"the shards hold {-rest:,} clips that are no longer kept"
         splits = self.recipe.curation.precompute.splits

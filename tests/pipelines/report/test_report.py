@@ -255,6 +255,7 @@ def test_a_run_that_kept_nothing_says_so(kept_nothing: Recipe):
     page = page_of(kept_nothing)
     assert widths(page)[3:] == [0, 0]
     assert "No clip is kept" in page
+    assert "nothing to encode" in page
     assert "No clip is in any bucket" in page
     assert "No curation of this run came to its end" in page
     assert 'id="dropped-blurred"' in page

@@ -4,13 +4,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test lint types format models clean
+.PHONY: help setup demo test browser lint types format models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup    install the pinned packages into $(VENV) (Python 3.11 or newer; PYTHON=... chooses one)"
 	@echo "make demo     generate videos, curate, train and evaluate: about ten minutes on two cores"
 	@echo "make test     linter, formatter, type checker and tests"
+	@echo "make browser  Chromium for the tests that open a page, when there is none"
 	@echo "make format   lay the code out"
 	@echo "make models   train the tiny models that are missing in pipelines/embedded/weights"
 	@echo "make clean    remove caches; runs and $(VENV) stay"
@@ -39,6 +40,9 @@ demo: setup
 
 test: lint types
 	$(BIN)/python -m pytest
+
+browser: setup
+	@bash .ci/browser
 
 lint: setup
 	$(BIN)/ruff check

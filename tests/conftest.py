@@ -1,11 +1,19 @@
-"""Fixtures that several rooms share."""
+"""Fixtures that several rooms share, and what a test run says at its end."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pipelines.embedded.sprites import make_sprites
 from pipelines.embedded.world import WorldSettings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+LEFT_OUT = "LEFT OUT"
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +25,32 @@ def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     make_sprites(out, settings, processes=1)
     return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium; without one the test is left out, and the end of the run says so.
+
+    Of a module and not of the whole run: while it is open, an event loop runs in this thread.
+    """
+    try:
+        from tests.browser import NoBrowserError, open_browser
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{LEFT_OUT}: {error}; `make setup` installs it")
+    try:
+        with open_browser() as browser:
+            yield browser
+    except NoBrowserError as error:
+        pytest.skip(f"{LEFT_OUT}: {error}; `make browser` installs it")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest's own summary: this is what is read last
+def pytest_terminal_summary(terminalreporter: Any) -> Iterator[None]:
+    """Say loudly which tests were left out because this machine lacks something."""
+    yield
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", ())]
+    said = [place[-1].removeprefix("Skipped: ") for place in skipped if isinstance(place, tuple)]
+    for reason, count in Counter(text for text in said if text.startswith(LEFT_OUT)).items():
+        tests = "1 test was" if count == 1 else f"{count} tests were"
+        line = f"{LEFT_OUT}: {tests} not run: {reason.removeprefix(LEFT_OUT + ': ')}"
+        terminalreporter.write_line(line, red=True, bold=True)

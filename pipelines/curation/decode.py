@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from pipelines.curation.memory import peak_memory_gb
 from pipelines.curation.verdicts import FAILED, QUARANTINED, reason
 from pipelines.recipe import Bucket, DecodeSettings
 
@@ -58,6 +59,7 @@ class DecoderProcess:
         self._connection: Connection | None = None
         self._said: Any = None
         self._calls = 0
+        self._peak_gb = 0.0  # of children that are gone
         atexit.register(self.close)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -107,10 +109,16 @@ class DecoderProcess:
             clip: np.ndarray = self.call(read_clip, path, start_seconds, fps, (bucket,))[0]
         return clip
 
+    @property
+    def peak_memory_gb(self) -> float:
+        """Most resident memory that any of the children held."""
+        return max(self._peak_gb, peak_memory_gb(self._child.pid) if self._child else 0.0)
+
     def close(self) -> None:
         """End the child; the next call starts another."""
         if self._child is None:
             return
+        self._peak_gb = self.peak_memory_gb
         self._child.kill()
         self._child.wait()
         assert self._connection is not None

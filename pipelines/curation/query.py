@@ -21,7 +21,7 @@ from pipelines.curation.precompute import (
 )
 from pipelines.curation.score import forget_failed_sources, scores_path, scoring_fingerprint
 from pipelines.curation.sources import unit_sources
-from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, QUARANTINED, code_of, reason
+from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, LIMITS, QUARANTINED, code_of, reason
 from pipelines.curation.video import cover_scale
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
@@ -44,23 +44,11 @@ def query_fingerprint(recipe: Recipe) -> str:
 
 def filter_reason(clip: Row, filters: FilterSettings) -> str | None:
     """The first filter that refuses a clip, with score and threshold; None when all let it pass."""
-    above = [
-        ("static", "static_score", filters.max_static),
-        ("text_overlay", "text_area", filters.max_text_area),
-        ("high_motion", "motion_score", filters.max_motion),
-        ("too_bright", "luminance", filters.max_luminance),
-    ]
-    below = [
-        ("low_motion", "motion_score", filters.min_motion),
-        ("blurred", "sharpness", filters.min_sharpness),
-        ("too_dark", "luminance", filters.min_luminance),
-    ]
-    for code, score, limit in above:
-        if limit is not None and clip[score] > limit:
-            return reason(code, f"{clip[score]:.3g} > {limit:g}")
-    for code, score, limit in below:
-        if limit is not None and clip[score] < limit:
-            return reason(code, f"{clip[score]:.3g} < {limit:g}")
+    for limit in LIMITS:
+        threshold = getattr(filters, limit.setting)
+        if threshold is not None and limit.refuses(clip[limit.score], threshold):
+            sign = ">" if limit.side == "above" else "<"
+            return reason(limit.code, f"{clip[limit.score]:.3g} {sign} {threshold:g}")
     return None
 
 

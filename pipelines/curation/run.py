@@ -15,6 +15,7 @@ from pipelines.cluster import start_ray
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.exclusions import listed_exclusions, remember_exclusions
+from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_peak
 from pipelines.curation.query import NAMED_SOURCES, count_unit, forget_failures, judge_unit, settle_unit
 from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_sources
 from pipelines.curation.shards import manifest_entries
@@ -40,7 +41,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     """Source table → clip table and shards in the run directory.
 
     Work that is there and current is not done again. `retry_failed` takes up sources that failed or were
-    quarantined. Returns counts of sources by verdict, clips, reasons, buckets and seconds.
+    quarantined. Returns counts of sources by verdict, clips, reasons, buckets, seconds and peak memory by
+    stage; stages that had nothing to do have no peak.
 
     Raises RecipeError (no table, no column), FileNotFoundError (no model folder), CurationError (repeated
     ids, nothing kept, books that do not balance).
@@ -48,6 +50,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     recipe = with_absolute_paths(recipe)
     layout = RunLayout(Path(recipe.run_directory))
     seconds: dict[str, float] = {}
+    peaks = Peaks()
+    forget_peak()
     with _timed(seconds, "divide"):
         if loss := shrinking(recipe):
             raise CurationError(loss)
@@ -59,17 +63,18 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         if retry_failed:
             _over_units(forget_failures, range(units), recipe, layout)
         with _timed(seconds, "score"):
-            decoded = _score(units, recipe, layout, excluded)
+            decoded = _score(units, recipe, layout, excluded, peaks)
         with _timed(seconds, "query"):
-            settled = _query(units, recipe, layout, excluded)
+            settled = _query(units, recipe, layout, excluded, peaks)
         _refuse_nothing(settled, recipe)
         stale = [unit for unit, counts in enumerate(settled) if not counts["current"]]
         with _timed(seconds, "precompute"):
-            computed = _precompute(stale, settled, recipe, layout)
+            computed = _precompute(stale, settled, recipe, layout, peaks)
         recounted = dict(zip(stale, _over_units(count_unit, stale, layout), strict=True))
     counts = [recounted.get(unit, counted) for unit, counted in enumerate(settled)]
     summary = summarise(counts)
     check_books(summary, counts)
+    peaks.note("driver", peak_memory_gb())
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
     return summary | {
         "decoded_sources": decoded,
@@ -77,6 +82,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         "shards": len(shards),
         "stale_files": _stale_files(layout, recipe, shards),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "peak_memory_gb": {name: round(value, 3) for name, value in peaks.items()},
     }
 
 
@@ -102,6 +108,7 @@ def _over_units(
     function: Callable[..., Any],
     units: Sequence[int],
     *arguments: Any,
+    peaks: Peaks | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """`function(unit, *arguments)` of every unit, in Ray tasks of some units each."""
@@ -109,11 +116,14 @@ def _over_units(
 
     cpus = int(ray.cluster_resources().get("CPU", 1))
     size = min(UNITS_PER_TASK, max(1, len(units) // (4 * cpus)))
-    work = ray.remote(_each)
+    work = ray.remote(with_peak(_each))
     spans = [units[first : first + size] for first in range(0, len(units), size)]
     results = []
     for reference in [work.remote(function, span, *arguments) for span in spans]:
-        results += ray.get(reference)
+        found, peak_gb = ray.get(reference)
+        results += found
+        if peaks is not None:
+            peaks.note("query", peak_gb)
         if advance:
             advance(len(results))
     return results
@@ -126,16 +136,20 @@ def _each(function: Callable[..., Any], units: Sequence[int], *arguments: Any) -
 # ---------------------------------------------------------------- the streams
 
 
-def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]) -> int:
+def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], peaks: Peaks) -> int:
     """Pass 1 over the units that lack scores; returns how many sources were decoded."""
-
     lacking = _over_units(unscored_sources, range(units), recipe, layout, excluded)
     unscored = [unit for unit, count in enumerate(lacking) if count is not None]
     if not unscored:
         return 0
+    decoded = 0
     with _progress(sum(count or 0 for count in lacking), "curate: score sources") as counter:
         work = partial(_score_row, recipe=recipe, layout=layout, excluded=excluded, counter=counter)
-        return sum(row["decoded"] for row in _stream(unscored).map(work, num_cpus=1).iter_rows())
+        for row in _stream(unscored).map(work, num_cpus=1).iter_rows():
+            decoded += row["decoded"]
+            peaks.note("score", row["peak_gb"])
+            peaks.note("decoder", row["decoder_peak_gb"])
+    return decoded
 
 
 def _stream(units: Sequence[int]) -> Any:
@@ -148,10 +162,11 @@ def _stream(units: Sequence[int]) -> Any:
 
 def _score_row(
     row: dict[str, int], *, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], counter: str
-) -> dict[str, int]:
+) -> Summary:
     decoder = _decoder(recipe.curation.decode)
     with _telling(counter) as advance:
-        return row | score_unit(row["unit"], recipe, layout, excluded, decoder, advance)
+        counts, peak_gb = with_peak(score_unit)(row["unit"], recipe, layout, excluded, decoder, advance)
+    return row | counts | {"peak_gb": peak_gb, "decoder_peak_gb": decoder.peak_memory_gb}
 
 
 @cache
@@ -160,10 +175,12 @@ def _decoder(settings: DecodeSettings) -> DecoderProcess:
     return DecoderProcess(settings)
 
 
-def _query(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]) -> list[Summary]:
+def _query(
+    units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], peaks: Peaks
+) -> list[Summary]:
     """Judge every unit, find duplicates over all of them, settle every unit."""
     with track(2 * units, "curate: query") as step:
-        _over_units(judge_unit, range(units), recipe, layout, advance=step.update)
+        _over_units(judge_unit, range(units), recipe, layout, peaks=peaks, advance=step.update)
         bits = recipe.curation.filters.max_phash_distance
         duplicates = None if bits is None else find_duplicates(units, bits, layout)
         return _over_units(
@@ -173,11 +190,14 @@ def _query(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[st
             layout,
             excluded,
             duplicates,
+            peaks=peaks,
             advance=lambda done: step.update(units + done),
         )
 
 
-def _precompute(units: list[int], settled: list[Summary], recipe: Recipe, layout: RunLayout) -> int:
+def _precompute(
+    units: list[int], settled: list[Summary], recipe: Recipe, layout: RunLayout, peaks: Peaks
+) -> int:
     """Pass 2 over the units whose shards are not current; returns how many clips were computed."""
     if not units:
         return 0
@@ -196,7 +216,12 @@ def _precompute(units: list[int], settled: list[Summary], recipe: Recipe, layout
             num_cpus=decoders,
             num_gpus=1 if gpus else 0,
         )
-        return sum(row["computed"] for row in stream.iter_rows())
+        computed = 0
+        for row in stream.iter_rows():
+            computed += row["computed"]
+            peaks.note("precompute", row["peak_gb"])
+            peaks.note("decoder", row["decoder_peak_gb"])
+        return computed
 
 
 class PrecomputeActor:
@@ -209,12 +234,14 @@ class PrecomputeActor:
         self.networks = Networks(recipe)
         self.decoders = [DecoderProcess(recipe.curation.decode) for _ in range(decoders)]
 
-    def __call__(self, row: dict[str, int]) -> dict[str, int]:
+    def __call__(self, row: dict[str, int]) -> Summary:
         from pipelines.curation.precompute import UnitPrecompute
 
         work = UnitPrecompute(row["unit"], self.recipe, self.layout, self.networks)
         with _telling(self.counter) as advance:
-            return row | work.run(self.decoders, advance)
+            counts, peak_gb = with_peak(work.run)(self.decoders, advance)
+        decoder_peak_gb = max(decoder.peak_memory_gb for decoder in self.decoders)
+        return row | counts | {"peak_gb": peak_gb, "decoder_peak_gb": decoder_peak_gb}
 
 
 # ---------------------------------------------------------------- progress across workers

@@ -3,6 +3,9 @@
 A reason is one code of `REASONS`, with a detail after a colon: `incomplete: 144 of 300 frames`.
 """
 
+from dataclasses import dataclass
+from typing import Any, Literal
+
 KEPT = "kept"
 FILTERED = "filtered"
 FAILED = "failed"
@@ -40,6 +43,31 @@ REASONS = {
     "too_bright": "luminance above max_luminance",
     "duplicate": "nearly the picture of another source's clip",
 }
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A threshold of curation.filters: which score it bounds, from which side, and the reason it gives."""
+
+    code: str
+    score: str
+    setting: str
+    side: Literal["above", "below"]  # of the threshold, is refused
+
+    def refuses(self, value: Any, threshold: float) -> Any:
+        """bool, or an array of them for an array of values."""
+        return value > threshold if self.side == "above" else value < threshold
+
+
+LIMITS = (  # in the order in which they are asked: a clip has the reason of the first that refuses it
+    Limit("static", "static_score", "max_static", "above"),
+    Limit("text_overlay", "text_area", "max_text_area", "above"),
+    Limit("high_motion", "motion_score", "max_motion", "above"),
+    Limit("too_bright", "luminance", "max_luminance", "above"),
+    Limit("low_motion", "motion_score", "min_motion", "below"),
+    Limit("blurred", "sharpness", "min_sharpness", "below"),
+    Limit("too_dark", "luminance", "min_luminance", "below"),
+)
 
 
 class CurationError(RuntimeError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("demo", "run", "curate", "train", "evaluate", "generate", "embedded")
+COMMANDS = ("demo", "run", "curate", "train", "evaluate", "generate", "report", "embedded")
 
 
 def dreamer(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

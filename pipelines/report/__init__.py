@@ -1,0 +1,1 @@
+"""One self-contained page about a data set or a run: figures are collected here, then laid out."""

@@ -1,0 +1,83 @@
+"""Clips as strips of small frames, for a page without files beside it."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from pipelines.curation.decode import DecoderError, DecoderProcess
+from pipelines.curation.sources import data_root, resolve_uri
+from pipelines.recipe import DataSettings, DecodeSettings
+from pipelines.report.sample import Row
+
+STRIP_WIDTH_PIXELS, FRAME_HEIGHT_PIXELS, GAP_PIXELS = 768, 108, 4
+FEWEST_FRAMES, MOST_FRAMES = 3, 12
+QUALITY = 66
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a data URI, or the reason why there is none."""
+
+    uri: str = ""
+    width: int = 0
+    height: int = 0
+    fault: str = ""
+
+
+class Strips:
+    """Decodes clips from their sources, each as a few frames side by side."""
+
+    def __init__(self, data: DataSettings, decode: DecodeSettings) -> None:
+        self.data = data
+        self.decoder = DecoderProcess(decode)
+
+    def __enter__(self) -> "Strips":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.decoder.close()
+
+    def strip(self, clip: Row) -> Picture:
+        """A row of the clip table → its picture; a source that cannot be read any more is no error."""
+        uri, refused = resolve_uri(clip["source_uri"], data_root(self.data))
+        if refused:
+            return Picture(fault=refused)
+        width, count = strip_frames(clip["width"], clip["height"])
+        fps = count / (clip["end_seconds"] - clip["start_seconds"])
+        try:
+            frames = self.decoder.clip(uri, clip["start_seconds"], count, fps, FRAME_HEIGHT_PIXELS, width)
+        except DecoderError as error:
+            return Picture(fault=error.reason)
+        return encoded(Image.fromarray(side_by_side(frames), "RGBA"))
+
+
+def strip_frames(width: int, height: int) -> tuple[int, int]:
+    """(width of a frame in pixels, number of frames) that fill a strip.
+
+    As many frames as come nearest to the clip's own aspect ratio; what is over at their sides is cut off.
+    """
+    pixels = FRAME_HEIGHT_PIXELS * width / height
+    count = round((STRIP_WIDTH_PIXELS + GAP_PIXELS) / (pixels + GAP_PIXELS))
+    count = min(max(count, FEWEST_FRAMES), MOST_FRAMES)
+    return (STRIP_WIDTH_PIXELS + GAP_PIXELS) // count - GAP_PIXELS, count
+
+
+def side_by_side(frames: np.ndarray) -> np.ndarray:
+    """(T, H, W, 3) uint8 → (H, W', 4) with transparent gaps."""
+    count, height, width = frames.shape[:3]
+    strip = np.zeros((height, count * (width + GAP_PIXELS) - GAP_PIXELS, 4), np.uint8)
+    for number, frame in enumerate(frames):
+        left = number * (width + GAP_PIXELS)
+        strip[:, left : left + width] = np.dstack([frame, np.full((height, width), 255, np.uint8)])
+    return strip
+
+
+def encoded(image: Image.Image) -> Picture:
+    """A picture as WebP in a data URI."""
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=QUALITY, method=4)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return Picture(f"data:image/webp;base64,{data}", image.width, image.height)

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test browser lint types format models clean
+.PHONY: help setup demo test chaos browser lint types format models clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make demo     generate videos, curate, train and evaluate: about ten minutes on two cores"
 	@echo "make test     linter, formatter, type checker and tests"
 	@echo "make browser  Chromium for the tests that open a page, when there is none"
+	@echo "make chaos    kill curation fifty times at random moments, and compare the bytes (a quarter of an hour)"
 	@echo "make format   lay the code out"
 	@echo "make models   train the tiny models that are missing in pipelines/embedded/weights"
 	@echo "make clean    remove caches; runs and $(VENV) stay"
@@ -43,6 +44,10 @@ test: lint types
 
 browser: setup
 	@bash .ci/browser
+
+# Fifty runs of curation killed at random moments (CHAOS_SEED chooses others): the same bytes in the end.
+chaos: setup
+	CHAOS_KILLS=50 $(BIN)/python -m pytest -s tests/pipelines/curation/test_kill.py
 
 lint: setup
 	$(BIN)/ruff check

@@ -21,7 +21,7 @@ os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1024")
 
 FLOW_SHORT_SIDE_PIXELS = 128
 FORMATS_WITHOUT_SEEK = ("mpegts",)
-LEAST_SIDE_PIXELS = 16  # decord mixes up the rows of narrower ones
+LEAST_SIDE_PIXELS = 32  # decord takes the padding of narrower rows for a fourth channel
 SLOWEST_FPS, FASTEST_FPS = 0.01, 1000  # what is beyond is a broken header
 TIMESTAMP_ROUNDING_SECONDS = 0.002
 MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")  # WebM's too: 00:00:10.000000000

@@ -245,8 +245,9 @@ def test_odd_sizes(
     assert np.abs(clip.astype(int) - frames[:8]).mean() < 4
 
 
-def test_a_ribbon_is_no_video(decoder: DecoderProcess, tmp_path: Path, make_video: MakeVideo) -> None:
-    video = make_video(
-        tmp_path / "v.mkv", np.zeros((20, 240, 2, 3), np.uint8), codec="ffv1", pixels="yuv444p"
-    )
-    assert ends_as(decoder, video) == "failed undecodable: 2x240 pixels"
+def test_what_is_too_narrow_to_decode_fails(
+    decoder: DecoderProcess, tmp_path: Path, make_video: MakeVideo
+) -> None:
+    frames = np.zeros((20, 240, 24, 3), np.uint8)
+    video = make_video(tmp_path / "v.mkv", frames, codec="ffv1", pixels="yuv444p")
+    assert ends_as(decoder, video) == "failed undecodable: 24x240 pixels"

@@ -5,17 +5,19 @@ also the captions of that set that they split otherwise than the labels.
 
 How captions are labelled (`=` in the column `appearance` stands for the whole caption):
 
-- **Motion** names who or what moves by the head of its noun phrase ("smoke", not "thick grey smoke"; "friends"
-  of "a group of friends"), the verb with its auxiliaries, adverbs and particles, what is acted upon, and where to
-  ("into a glass", "across the field", "around the house"). Several movers follow each other in the order of
-  the caption. Looks, places ("on the beach"), times, instruments and company ("with a wrench") are left out,
-  unless the verb is incomplete without them ("playing with a ball", "looking at camera", "puts a coin in a bank").
+- **Motion** names who or what moves by the head of its noun phrase ("smoke", not "thick grey smoke";
+  "friends" of "a group of friends"), the verb with its auxiliaries, adverbs and particles, what is acted on,
+  and where to ("into a glass", "across the field", "around the house"). Several movers follow each other in
+  the order of the caption. Looks, places ("on the beach"), times, instruments and company ("with a wrench")
+  are left out, unless the verb is incomplete without them ("playing with a ball", "looking at camera", "puts
+  a coin in a bank").
 - What people and animals do counts, however little it moves: smiling, looking, listening, sleeping. Postures
   and states do not: sitting, standing, lying, holding, wearing, hanging, covered, parked.
 - A participle before a noun is motion if the thing does it while one looks: "a moving train", but not
   "a swimming pool" or "fried eggs".
-- The camera's motion is motion: pan, tilt, zoom, dolly, orbit, crane, tracking or handheld shot, a flight over
-  something; so are time lapse and slow motion. "Aerial view", "close-up" and "static shot" are the picture's.
+- The camera's motion is motion: pan, tilt, zoom, dolly, orbit, crane, tracking or handheld shot, a flight
+  over something; so are time lapse and slow motion. "Aerial view", "close-up" and "static shot" belong to the
+  picture.
 - Nouns of events ("traffic", "fireworks", "surgery") are no motion without a verb.
 - **Appearance** is the caption without all that: who and what is acted upon stay in it, with all their looks.
 
@@ -34,20 +36,26 @@ from pipelines.curation.captions import CaptionSplit, split_caption
 
 SETS = Path(__file__).parent / "caption_sets"
 FUNCTION_WORDS = frozenset(
-    """
+    re.findall(
+        r"\S+",
+        """
     a an the this that these those some both each all of and or but nor while then whereas as than so if
     is are was were be been being am has have had do does did will would can could may might must should
-    not n't to who whom whose which what where when there here with without for from by at in on over under into
-    onto upon through across along around past towards toward down up off out away near behind above below
-    beneath beside besides between against during inside outside within among amid amidst like before after
-    about alongside throughout until till via per
+    not n't to who whom whose which what where when there here with without for from by at in on over under
+    into onto upon through across along around past towards toward down up off out away near behind above
+    below beneath beside besides between against during inside outside within among amid amidst like before
+    after about alongside throughout until till via per
     he she it they him them i we you us me one two three four five six seven eight nine ten
     his her its their my our your itself himself herself themselves 's
-    """.split()
+    """,
+    )
 )
 # Where to is part of a motion: these count in its score, though they carry no content of their own.
-DIRECTIONS = frozenset(
-    "into onto through across along around past towards toward down up off out away over under from".split()
+DIRECTIONS = FUNCTION_WORDS & set(
+    re.findall(
+        r"\S+",
+        "into onto through across along around past towards toward down up off out away over under from",
+    )
 )
 
 
@@ -134,7 +142,9 @@ def main(shown: list[str]) -> None:
             split = split_caption(each.caption)
             right = word_f1(split.motion, each.motion, DIRECTIONS) == 1
             if not right or word_f1(split.appearance, each.appearance) < 1 or lost_words(each.caption, split):
-                print(f"  {each.caption}\n    appearance: {split.appearance}\n      expected: {each.appearance}")
+                print(
+                    f"  {each.caption}\n    appearance: {split.appearance}\n      expected: {each.appearance}"
+                )
                 print(f"    motion: {split.motion}\n  expected: {each.motion}")
 
 

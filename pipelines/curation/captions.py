@@ -14,6 +14,7 @@ from pipelines.curation.clauses import Clause, Label, clauses_of, noun_phrase_en
 from pipelines.curation.labels import label_words
 from pipelines.curation.tagging import Form
 
+RULES_VERSION = 2  # raise when the same caption gives another split
 COMPOUNDS = re.compile(rf"\b(?:{'|'.join(en.COMPOUNDS)})\b", re.IGNORECASE)
 TRAILING = frozenset(en.PREPOSITIONS | en.CONJUNCTIONS | en.DETERMINERS | en.RELATIVES)
 

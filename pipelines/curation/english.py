@@ -158,6 +158,11 @@ COLOURS = _words(
     """
 )
 
+# What carries no content of its own: a split may leave it out.
+FUNCTION_WORDS = (
+    (DETERMINERS - NUMBERS) | POSSESSIVES | OBJECT_PRONOUNS | SUBJECT_PRONOUNS | AUXILIARIES | RELATIVES
+) | (CONJUNCTIONS | CLAUSE_CONJUNCTIONS | SUBORDINATES | PREPOSITIONS | {"there", "here"})
+
 # ---------------------------------------------------------------- words in -ing
 
 # They name things or looks, never what is going on.

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipelines.cluster import start_ray
+from pipelines.curation.caption_splits import split_captions
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.query import (
     NAMED_SOURCES,
@@ -62,6 +63,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     with start_ray():
         with _timed(seconds, "score"):
             decoded = _score(unscored, recipe, layout)
+        with _timed(seconds, "captions"):
+            captions = split_captions(recipe, layout, units)
         with _timed(seconds, "query"):
             settled = _query(recipe, layout, units)
         _refuse_nothing(settled, recipe)
@@ -72,13 +75,17 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     summary = summarise(counts)
     check_books(summary, counts)
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
-    return summary | {
-        "decoded_sources": decoded,
-        "computed_clips": computed,
-        "shards": len(shards),
-        "stale_files": _stale_files(layout, recipe, shards),
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-    }
+    return (
+        summary
+        | captions
+        | {
+            "decoded_sources": decoded,
+            "computed_clips": computed,
+            "shards": len(shards),
+            "stale_files": _stale_files(layout, recipe, shards),
+            "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        }
+    )
 
 
 def fixed_units(layout: RunLayout, recipe: Recipe) -> int:

@@ -158,7 +158,9 @@ def is_attributive(clause: Clause, index: int) -> bool:
         or clause.tag(index - 1).startswith("AJ")
     ):
         return False
-    if before == "and" and clause.has_motion(index):
+    if before == "and" and (clause.has_motion(index) or Form.STATE in clause.forms[:index]):
+        return False
+    if en.is_living(before):  # the tagger takes an archer for a comparative
         return False
     return is_nominal(clause, index + 1)
 

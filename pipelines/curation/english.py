@@ -4,73 +4,10 @@ Open classes are not listed here: pipelines.curation.tagging knows which words a
 their base form and stand for all their forms.
 """
 
+from pipelines.curation.inflection import verbs as _verbs
+from pipelines.curation.inflection import words as _words
+
 JOINED = "\x00"  # holds words together that the rules take as one
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-IRREGULAR = {
-    "be": "is are was were been being",
-    "beat": "beaten",
-    "blow": "blew blown",
-    "break": "broke broken",
-    "build": "built",
-    "come": "came",
-    "dig": "dug",
-    "draw": "drew drawn",
-    "drive": "drove driven",
-    "fall": "fell fallen",
-    "feel": "felt",
-    "fly": "flew flown",
-    "get": "got gotten",
-    "go": "went gone",
-    "grow": "grew grown",
-    "hang": "hung",
-    "have": "has had",
-    "hold": "held",
-    "keep": "kept",
-    "lean": "leant",
-    "lie": "lay lain lying",
-    "light": "lit",
-    "make": "made",
-    "put": "put",
-    "ride": "rode ridden",
-    "rise": "rose risen",
-    "run": "ran",
-    "see": "saw seen",
-    "set": "set",
-    "shoot": "shot",
-    "show": "shown",
-    "sit": "sat",
-    "speak": "spoke spoken",
-    "stand": "stood",
-    "stick": "stuck",
-    "swim": "swam swum",
-    "take": "took taken",
-    "throw": "threw thrown",
-    "wear": "wore worn",
-    "write": "wrote written",
-}
-VOWELS = frozenset("aeiou")
-
-
-def forms(verb: str) -> set[str]:
-    """All forms of a verb, and now and then one that does not exist."""
-    found = {verb, verb + "s", verb + "es", verb + "ing", verb + "ed", *IRREGULAR.get(verb, "").split()}
-    if verb.endswith("e"):
-        found |= {verb[:-1] + "ing", verb + "d"}
-    if verb.endswith("y"):
-        found |= {verb[:-1] + "ies", verb[:-1] + "ied"}
-    if len(verb) > 2 and verb[-1] not in VOWELS | {"w", "x", "y"} and verb[-2] in VOWELS:
-        found |= {verb + verb[-1] + "ing", verb + verb[-1] + "ed"}
-    return found
-
-
-def _verbs(text: str) -> frozenset[str]:
-    return frozenset(form for verb in text.split() for form in forms(verb))
-
 
 # ---------------------------------------------------------------- closed classes
 
@@ -104,7 +41,8 @@ PATH_PREPOSITIONS = _words(
     to into onto from through across along around past towards toward down up off out away round thru
     """
 )
-PREPOSITIONS = PLACE_PREPOSITIONS | PATH_PREPOSITIONS
+CAUSES = frozenset(JOINED.join(pair) for pair in (("due", "to"), ("because", "of"), ("thanks", "to")))
+PREPOSITIONS = PLACE_PREPOSITIONS | PATH_PREPOSITIONS | CAUSES
 # Place prepositions that say where to directly behind a verb of travel: "flies over the lake".
 CROSSED = _words("over under above below underneath between behind beneath by alongside beyond")
 DIRECTIONS = _words(
@@ -186,8 +124,8 @@ NAMES_OR_VERBS_IN_ING = _words(
     """
     building painting parking recording dressing crossing meeting drawing lighting icing training marketing
     processing manufacturing beginning planning printing engineering accounting banking advertising covering
-    fencing coating wrapping shooting feeling mooring stocking pricing following boarding clearing filming
-    handwriting writing greeting knitting embroidering carving
+    fencing coating wrapping shooting feeling mooring stocking pricing following boarding clearing
+    handwriting greeting embroidering carving
     """
 )
 # Before a noun they are looks, behind one they tell what it does.
@@ -208,7 +146,7 @@ MADE_FOR = _words(
     line lines park parks club light lights cream paper brush yard plant facility unit hut stand booth sign
     signs glass glasses wear backpack vest jacket boots boot helmet pants trousers rope ropes wall lanes
     lane agency partner budget strategy report video videos background game games course competition stage
-    show dance party
+    show dance party needles
     """
 )
 # What moves under one's eyes, whatever it stands before: "a moving platform", "burning paper".
@@ -228,7 +166,7 @@ VEHICLES = _words("boat boats ship ships vessel vessels car cars bike bikes truc
 # States and postures: seen in one frame, so they belong to the picture.
 STATES = _verbs(
     """
-    cover decorate sit stand lie wear hold hang show feature contain depict include face overlook surround
+    cover sit stand lie wear hold hang show feature contain depict include face overlook surround
     belong consist represent remain keep have lean rest own border resemble match lack smell be locate
     situate display symbolize symbolise illustrate isolate dominate exist seat lay live love like want need
     know mean seem concern kneel squat crouch perch park dress fill mount glisten gleam adorn encircle
@@ -237,6 +175,9 @@ STATES = _verbs(
 ) - _words(
     "laying lays lines lining fills filling stretching having"
 )  # what goes on is no state: having dinner
+SHOWING = _verbs("show")  # a state of a map, but not of a person
+# Verbs of the beginning and the end of another one: "starts raining".
+PHASES = _verbs("start stop begin keep continue go finish")
 # Participles that tell what something looks like or how it came about, not what is going on.
 FINISHED = _words(
     """
@@ -282,7 +223,7 @@ GOVERNED = {
     "with": _verbs(
         "play fight interact struggle toast flirt communicate wrestle dance talk chat speak work shake"
     ),
-    "on": _verbs("type tap click talk speak chat knock scroll swipe play try turn switch slip"),
+    "on": _verbs("type tap click talk speak chat knock scroll swipe try turn switch slip"),
     "for": _verbs("look search wait pray beg pose hunt reach"),
     "after": _verbs("run chase look"),
     "about": _verbs("think talk dream worry speak"),
@@ -301,6 +242,7 @@ BODY_PARTS = _words(
     """
 )
 # Nouns that stand for a motion of the camera or of a traveller: a flight over, a walk through.
+ROAMING = _words("walk ride drive run")
 RIDES = _words("walk drive ride flight fly run trip journey sail climb descent flyover cruise tour jump dive")
 
 # ---------------------------------------------------------------- how nouns behave
@@ -365,6 +307,18 @@ THINGS_THAT_MOVE = _words(
     """
 )
 MOVERS = PERSONS | ANIMALS | THINGS_THAT_MOVE
+BLOWN = _words(
+    "hair scarf veil dress skirt flag flags curtains curtain tail ears"
+)  # move on those who do not
+# Persons by their trade: photographer, tailor, violinist, fireman.
+TRADES = ("er", "ers", "or", "ors", "ist", "ists", "ian", "ians", "man", "men", "woman", "women")
+NO_TRADES = _words(
+    """
+    water river paper tower flower flowers computer container ladder corner helicopter butter winter summer
+    letter finger shower number paper power center theater theatre layer border poster counter chamber trailer
+    mirror door floor color colour interior exterior motor tractor harbor harbour monitor elevator escalator
+    """
+)
 # Pairs of words that name one thing.
 COMPOUNDS = (
     "ice cream",
@@ -378,8 +332,16 @@ COMPOUNDS = (
     "merry go round",
     "contact lens",
     "fast food",
+    "due to",
+    "because of",
+    "thanks to",
     *sorted(phrase.replace(JOINED, " ") for phrase in ADVERBS if JOINED in phrase),
 )
+
+
+def is_living(word: str) -> bool:
+    """Whether a noun names persons or animals."""
+    return word in PERSONS or word in ANIMALS or (word.endswith(TRADES) and word not in NO_TRADES)
 
 
 def is_adverb(word: str) -> bool:

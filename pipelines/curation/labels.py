@@ -81,10 +81,13 @@ def _movers(clause: Clause, phrases: list[tuple[int, int]], verb: int) -> list[t
     def head(phrase: tuple[int, int]) -> str:
         return clause.low(phrase[1] - 1)
 
-    first = 0
-    if head(phrases[0]) not in en.MOVERS | en.CAMERA_NOUNS and clause.form(verb) is Form.PARTICIPLE:
-        last = len(phrases) - 1
-        if head(phrases[last]) in en.MOVERS or clause.low(phrases[last][0] - 1) == "with":
+    first, last = 0, len(phrases) - 1
+    if last and clause.form(verb) is Form.PARTICIPLE:
+        company = clause.low(phrases[last][0] - 1) == "with"
+        lifeless = not en.is_living(head(phrases[0])) and head(phrases[0]) not in en.CAMERA_NOUNS
+        idle = head(phrases[0]) not in en.THINGS_THAT_MOVE
+        moves_itself = head(phrases[last]) in en.MOVERS and idle
+        if (lifeless and (moves_itself or company)) or (company and head(phrases[last]) in en.BLOWN):
             first = last
             while first and clause.low(phrases[first][0] - 1) in en.CONJUNCTIONS:
                 first -= 1
@@ -105,7 +108,8 @@ def _label_head(clause: Clause, start: int, end: int) -> None:
         if clause.low(i) not in en.DETERMINERS | en.POSSESSIVES and not clause.moves(i):
             clause.labels[i] = Label.QUALIFIER
     camera = clause.low(head) in en.CAMERA_NOUNS
-    clause.labels[head] = Label.MOTION if camera else Label.BOTH
+    nothing = camera or clause.low(head) == "it"  # that one could see in a picture
+    clause.labels[head] = Label.MOTION if nothing else Label.BOTH
     if camera:
         for i in range(start, head):
             clause.labels[i] = Label.NEITHER if clause.low(i) in en.DETERMINERS else Label.MOTION
@@ -146,8 +150,10 @@ def _label_verb_group(clause: Clause, verb: int) -> int:
             index += 1
         elif _says_where_to(clause, index, verb, camera=camera):
             index = _label_path(clause, index)
-        elif word in en.PLACE_PREPOSITIONS - en.DIRECTIONS or (
-            word in en.PLACE_PREPOSITIONS and starts_noun_phrase(clause, index + 1)
+        elif (
+            word in en.CAUSES
+            or word in en.PLACE_PREPOSITIONS - en.DIRECTIONS
+            or (word in en.PLACE_PREPOSITIONS and starts_noun_phrase(clause, index + 1))
         ):
             index = _skip_place(clause, index)
         elif en.is_adverb(word) or word in en.DIRECTIONS | en.ADVERBS | en.AUXILIARIES:
@@ -201,7 +207,8 @@ def _skip_place(clause: Clause, index: int) -> int:
         if clause.moves(i) and is_attributive(clause, i):  # on a spinning wheel
             clause.labels[i], clause.labels[end - 1] = Label.MOTION, Label.BOTH
             clause.starts.add(i)
-    if clause.form(end) is Form.PARTICIPLE and clause.low(end - 1) in en.MOVERS and end > index:
+    moves_itself = clause.low(end - 1) in en.MOVERS or clause.low(start) == "with"
+    if clause.form(end) is Form.PARTICIPLE and moves_itself and end > index:
         clause.labels[end - 1] = Label.BOTH  # on the road with cars passing by
         clause.starts.add(end - 1)
     return end
@@ -212,7 +219,7 @@ def _label_path(clause: Clause, index: int) -> int:
     clause.labels[index] = Label.MOTION
     further = en.PREPOSITIONS if clause.low(index) in ("up", "down") else en.PATH_PREPOSITIONS | {"of"}
     index += 1
-    while clause.low(index) in further:  # out of, away from, down over
+    while clause.low(index) in further and not clause.moves(index + 1):  # out of, away from, down over
         clause.labels[index] = Label.MOTION
         index += 1
     if not starts_noun_phrase(clause, index):

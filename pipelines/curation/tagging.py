@@ -28,6 +28,7 @@ class Form(Enum):
     STATE = "sits: a verb, but nothing moves"
 
 
+MODALS = frozenset({"do", "does", "did", "will", "can"})
 DOES = {"does": Form.THIRD, "do": Form.BASE, "did": Form.PAST}
 
 
@@ -49,9 +50,14 @@ def readings(word: str) -> dict[str, float]:
 
 
 @lru_cache(CACHED_WORDS)
-def is_likely(word: str, *tags: str) -> bool:
+def is_likely(word: str, *tags: str, margin: float = LIKELY) -> bool:
     found = readings(word)
-    return any(found.get(tag, -1e9) >= max(found.values()) - LIKELY for tag in tags) if found else False
+    return any(found.get(tag, -1e9) >= max(found.values()) - margin for tag in tags) if found else False
+
+
+def is_listed(word: str) -> bool:
+    """Whether the model has seen the word; otherwise its readings are guessed from its shape."""
+    return word in _tagger().cache
 
 
 @lru_cache(CACHED_WORDS)
@@ -102,6 +108,8 @@ class _Reader:
             return DOES[word]
         if index == 0 and word in en.RIDES and self.word(1) in en.PATH_PREPOSITIONS | en.CROSSED:
             return Form.BASE  # a flight over the sea
+        if index == 0 and word in en.ROAMING and self.word(1) in ("in", "on"):
+            return Form.BASE
         if self._is_closed(word):
             return Form.NONE
         found = Form.NONE
@@ -116,7 +124,8 @@ class _Reader:
         if found is not Form.NONE and word in en.STATES:
             after = self.word(index + 1)
             rises = word in en.POSTURES and after in ("up", "down")
-            return found if rises or after in ("still", "motionless") else Form.STATE
+            shows = word in en.SHOWING and en.is_living(self.word(self.before(index)))
+            return found if rises or shows or after in ("still", "motionless") else Form.STATE
         return found
 
     def _does_something(self, index: int) -> bool:
@@ -146,7 +155,7 @@ class _Reader:
             return False
         if word in en.USES and after in en.VEHICLES:
             return not self._makes_a_name(index)
-        if before == "and" and self.word(index - 2).endswith("ing") and self.forms[index - 2] is Form.NONE:
+        if before == "and" and self.word(index - 2).endswith("ing") and self.word(index - 3) in en.PURPOSES:
             return False  # tools for cutting and sewing
         if after in en.MADE_FOR and word not in en.KINETIC:
             return not self._makes_a_name(index)
@@ -176,8 +185,8 @@ class _Reader:
     def _has_a_subject(self, index: int) -> bool:
         before = self.before(index)
         word = self.word(before)
-        doer = word in en.MOVERS or word in en.AUXILIARIES or self.tag(before) in ("NN2", "NN0", "PNP")
-        return before >= 0 and doer
+        doer = en.is_living(word) or word in en.MOVERS | en.AUXILIARIES | en.CAMERA_NOUNS
+        return before >= 0 and (doer or self.tag(before) in ("NN2", "NN0", "PNP") or Form.STATE in self.forms)
 
     def _has_an_object(self, index: int) -> bool:
         after = self.word(index + 1)
@@ -189,11 +198,12 @@ class _Reader:
 
     def _is_third(self, index: int) -> bool:
         word, before, after = self.word(index), self.word(index - 1), self.word(index + 1)
-        if before in en.CAMERA_NOUNS and index and self.tag(index + 1) != "VVG":
+        where_to = en.PATH_PREPOSITIONS | (en.DIRECTIONS - en.PLACE_PREPOSITIONS)
+        goes_on = after in where_to or word in en.GOVERNED.get(after, ())
+        if before in en.CAMERA_NOUNS and (goes_on or after in en.CROSSED or en.is_adverb(after)):
             return True  # the camera dollies past
-        if not can_be_third(word):
+        if not (can_be_third(word) or (after in ("a", "an", "the") and self.tag(index - 1) == "NN1")):
             return False
-        goes_on = after in en.PATH_PREPOSITIONS | en.DIRECTIONS or word in en.GOVERNED.get(after, ())
         acts = after in en.DETERMINERS | en.POSSESSIVES | en.OBJECT_PRONOUNS
         if index == 0:
             known = readings(word)
@@ -206,22 +216,31 @@ class _Reader:
         if self._another_verb_follows(index) or (self._is_finite() and before not in en.CONJUNCTIONS):
             return False  # water drops fall, blows soap bubbles
         mover = self.word(self.before(index)) in en.MOVERS | en.CAMERA_NOUNS
-        if not after and not set(self.words[:index]) & en.DETERMINERS:
-            known = readings(word)
-            names = word in en.MOVERS or (not mover and known.get("NN2", -1e9) >= known.get("VVZ", -1e9))
-            if names:
-                return False  # autumn leaves, but: the train leaves
+        names = word in en.MOVERS or (not mover and self._names_rather(index))
+        if names and not after and not set(self.words[:index]) & en.DETERMINERS:
+            return False  # autumn leaves, but: the train leaves
         if self.tag(index) == "VVZ":
             return True
         # The tagger takes "man with tattoo talks on the phone" for a noun.
         singular = self.tag(self.before(index)) in ("NN1", "NP0", "PNI") and not before.endswith("ing")
         likely = is_likely(word, "VVZ")
+        if before in en.CONJUNCTIONS and index > 1 and self.forms[index - 2] is Form.THIRD:
+            return True  # yawns and stretches
         if before in en.CONJUNCTIONS:
             return Form.THIRD in self.forms and (likely or goes_on or acts)
         first = not self._has_verb()
+        if first and singular and en.is_living(before) and word not in en.BODY_PARTS:
+            likely = likely or is_likely(word, "VVZ", margin=3.5)
         return singular and (
             ((acts or goes_on) and (mover or likely or first)) or (likely and (mover or first))
         )
+
+    def _names_rather(self, index: int) -> bool:
+        """Whether a word in -s that ends its clause is more often a noun: `rice noodles`."""
+        word = self.word(index)
+        known = readings(word)
+        tagged = self.tag(index) == "VVZ" and is_listed(word)
+        return not tagged and known.get("NN2", -1e9) >= known.get("VVZ", -1e9)
 
     def _has_verb(self) -> bool:
         return any(form is not Form.NONE for form in self.forms)
@@ -237,7 +256,11 @@ class _Reader:
 
     def _another_verb_follows(self, index: int) -> bool:
         """`water drops falling`, `waves crash`: the word in -s is the subject of what follows it."""
+        if self.word(index) in en.PHASES:
+            return False
         after = index + 1
+        if self.tag(index) == "VVZ" and en.is_adverb(self.word(after)):
+            return False  # opens slowly, revealing a garden
         while en.is_adverb(self.word(after)) or self.word(after) in en.BE:
             if self.word(after) in en.BE:
                 return True
@@ -264,16 +287,10 @@ class _Reader:
         if index == 0:
             return False
         previous = self.before(index)
-        if self.word(index - 1) in ("not", "n't") or self.word(previous) in (
-            "do",
-            "does",
-            "did",
-            "will",
-            "can",
-        ):
+        if before in ("not", "n't") or self.word(previous) in MODALS:
             return True
         subject = self.word(previous)
-        if word in en.BODY_PARTS | en.DIRECTIONS:
+        if word in en.BODY_PARTS | en.DIRECTIONS or subject.endswith("'s"):
             return False
         if subject in en.CONJUNCTIONS:
             return Form.BASE in self.forms and (
@@ -283,12 +300,18 @@ class _Reader:
             plural = self.tag(previous) in ("NN2", "NN0", "PNP") or subject in en.PLURALS | en.COLLECTIVES
             plural = plural or (subject in en.MOVERS and subject.endswith("s"))
             several = "NN2" in self.tags[:previous] and not self._has_verb()  # lights of the city turn on
-            return plural or several or self._coordinated(previous) or subject in en.PERSONS | en.ANIMALS
-        leads_on = after in en.PREPOSITIONS | en.DETERMINERS | en.POSSESSIVES | en.DIRECTIONS or en.is_adverb(
-            after
-        )
-        living = subject in (en.PERSONS | en.ANIMALS) - en.BODY_PARTS or self.tag(previous) == "NN2"
-        return living and leads_on and not self._has_verb() and is_likely(word, "VVB", "VVI")
+            return plural or several or self._coordinated(previous) or en.is_living(subject)
+        openers = en.PREPOSITIONS | en.DETERMINERS | en.POSSESSIVES | en.DIRECTIONS
+        leads_on = after in openers or en.is_adverb(after)
+        several = "NN2" in self.tags[:index] or self._coordinated(previous)
+        if several and not self._has_verb() and is_likely(word, "VVB", "VVI"):
+            doers = self.tag(previous) == "NN2" or self._coordinated(previous)
+            if doers and (not after or (en.is_living(subject) and self.tag(index + 1)[:2] in ("NN", "AJ"))):
+                return True  # bride and groom kiss, farm workers harvest grapes
+            if after in en.PATH_PREPOSITIONS:
+                return True  # drops of water fall from the roof
+        doer = (en.is_living(subject) and subject not in en.BODY_PARTS) or self.tag(previous) == "NN2"
+        return doer and leads_on and not self._has_verb() and is_likely(word, "VVB", "VVI")
 
     def _is_chain(self, to: int) -> bool:
         """Whether the infinitive belongs to a verb before it: `starts to dance`, `teaches him to swim`."""

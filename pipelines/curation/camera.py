@@ -11,7 +11,7 @@ MARK = "\x01"  # ends a word that is camera work
 
 _ENDS = r"(?=\s*(?:$|[,.;:!–—-]|(?:shot|view|footage|video|of|from|to|on|over|towards?)\b))"
 _MANNER = r"""(?:(?:very|super|ultra|extremely?|slow|smooth|fast|quick|gentle|steady|cinematic|dynamic|aerial|
-    drone|vertical|horizontal|low|forward|backward|reverse|handheld)\s+)*"""
+    drone|vertical|horizontal|low|forward|backward|reverse|handheld)\s+){0,4}"""
 _MOVING = r"""(?:pan|panning|tilt|tilting|tracking|track|dolly|dollying|zoom|zooming|crane|jib|orbit|orbiting|
     trucking|pedestal|gimbal|hand[\s-]?held|steadicam|slider|sliding|rotating|rotation|flying|moving|arc|push[\s-]?in|
     pull[\s-]?(?:out|back)|fly[\s-]?over|fly[\s-]?by|fly[\s-]?through|walk[\s-]?through|ascending|descending|
@@ -26,7 +26,7 @@ _PHRASE = rf"""(?:
         | fast[\s-]?motion | bullet[\s-]?time | rack[\s-]focus | focus\s+pull)(?:\s+(?:{_SHOT}))*
   | {_MANNER}(?:camera\s+)?{_MOVING}\s+(?:camera\s+)?{_SHOT}(?:\s+{_SHOT})*(?:\s+{_WHERE})*
   | {_MANNER}camera\s+(?:movements?|motion|moves?{_ENDS}|pan{_ENDS}|tilt{_ENDS}|zoom{_ENDS})
-  | {_MANNER}(?:(?:slow|smooth|fast|quick|gentle|{_SIDE}\s+to\s+{_SIDE})\s+pan{_ENDS})
+  | {_MANNER}(?:(?:slow|smooth|fast|quick|gentle|vertical|horizontal|{_SIDE}\s+to\s+{_SIDE})\s+pan{_ENDS})
   | {_MANNER}(?:steadicam|steady\s?cam|hand[\s-]?held){_ENDS}
   | {_MANNER}(?:camera\s+)?(?:pan|panning|tilt|tilting)(?:\s+{_WHERE})+(?:\s+{_SHOT})*
   | {_MANNER}(?:camera\s+)?(?:dolly|dollying|zoom|zooming)(?:\s+(?:in|out|{_WHERE}))+(?:\s+{_SHOT})*
@@ -38,7 +38,7 @@ _PHRASE = rf"""(?:
 # "Tilt up from the street to the roof", "orbit around a bottle": where to belongs to the phrase.
 _WHERE_TO = r"""(?=\s+(?:from\s[^,.;:]+?\sto\s | (?:through|over|across|along|past|around|above|between|
     towards?|down|up)\s+\w | to\s+reveal | revealing))"""
-_LEADING = r"""(?:\b(?:in|with|by|a|an|the|and|as|on)\s+)*"""
+_LEADING = r"""(?:\b(?:in|with|by|a|an|the|and|as|on)\s+){0,4}"""
 _PATTERN = re.compile(
     rf"\b{_LEADING}\b(?P<phrase>{_PHRASE})(?P<where>{_WHERE_TO})?", re.IGNORECASE | re.VERBOSE
 )

@@ -27,7 +27,8 @@ class CaptionSplit:
 
 def split_caption(caption: str) -> CaptionSplit:
     """Divide a caption; see CaptionSplit. An empty caption gives two empty ones."""
-    text = COMPOUNDS.sub(lambda match: match[0].replace(" ", en.JOINED), caption.strip())
+    caption = re.sub(r"[\s\x00-\x1f]+", " ", caption).strip()  # control characters are marks of ours
+    text = COMPOUNDS.sub(lambda match: match[0].replace(" ", en.JOINED), caption)
     clauses = clauses_of(mark_camera_work(text))
     for clause in clauses:
         label_words(clause)
@@ -36,8 +37,8 @@ def split_caption(caption: str) -> CaptionSplit:
     alike = len(heads) > len(set(heads))
     parts = [_motion_words(clause, len(heads) > 1, alike) for clause in clauses]
     motion = ", ".join(part for part in parts if part)
-    appearance = _appearance(clauses) if motion else caption.strip()
-    return CaptionSplit(_plain(_capital(appearance or caption.strip())), _plain(motion))
+    appearance = _appearance(clauses) if motion else caption
+    return CaptionSplit(_plain(_capital(appearance or caption)), _plain(motion))
 
 
 def _carry_subjects(clauses: list[Clause]) -> None:
@@ -50,7 +51,7 @@ def _carry_subjects(clauses: list[Clause]) -> None:
         for earlier in reversed(clauses[:index]):
             if earlier.movers:
                 break
-            living = [i for i, low in enumerate(earlier.lows) if low in en.PERSONS | en.ANIMALS]
+            living = [i for i, low in enumerate(earlier.lows) if en.is_living(low)]
             if living and not earlier.has_motion():
                 end = noun_phrase_end(earlier, living[0])
                 clause.subject = earlier.words[max(end, living[0] + 1) - 1]

@@ -75,6 +75,7 @@ ADVERBS = _words(
         "round and round",
         "on and off",
         "in and out",
+        "one after another",
         "to and fro",
     )
 )
@@ -146,7 +147,7 @@ MADE_FOR = _words(
     line lines park parks club light lights cream paper brush yard plant facility unit hut stand booth sign
     signs glass glasses wear backpack vest jacket boots boot helmet pants trousers rope ropes wall lanes
     lane agency partner budget strategy report video videos background game games course competition stage
-    show dance party needles
+    show dance party needles wheel wheels
     """
 )
 # What moves under one's eyes, whatever it stands before: "a moving platform", "burning paper".
@@ -203,7 +204,7 @@ TRAVEL = _verbs(
     fly soar jump leap hop climb step pass sail hover drive ride walk run hike move roll crawl swim glide
     flow spill pour sweep cross go travel march gallop race skate ski cruise cycle wander stroll rush hurry
     break crash tumble circle fall drift trot vault dive float blow come pedal creep slither trek paddle row
-    zoom speed
+    zoom speed bounce skip slide
     """
 )
 # But what rises over the sea or grows over a wall does it there.
@@ -250,8 +251,8 @@ RIDES = _words("walk drive ride flight fly run trip journey sail climb descent f
 CAMERA_NOUNS = _words("camera drone pov quadcopter copter steadicam camcorder first-person")
 VIEWS = _words(
     """
-    view views shot shots footage video clip clips scene scenery image picture background animation angle
-    aerial perspective concept illustration close-up closeup portrait loop timelapse landscape panorama pov
+    view views shot shots footage video clip clips scene image picture background animation angle aerial
+    perspective concept illustration close-up closeup portrait loop panorama pov
     """
 ) | frozenset({JOINED.join(("close", "up"))})
 GROUPS = VIEWS | _words(
@@ -303,7 +304,7 @@ THINGS_THAT_MOVE = _words(
     vehicle vehicles tractor traffic water wave waves cloud clouds smoke steam fog mist rain snow snowflakes
     flame flames fire wind flag flags leaves leaf sun moon star stars bubbles particles drops droplets
     candle candles lava sand dust balloon balloons wheel wheels turbine turbines waterfall river sea ocean
-    foam confetti sparks fireworks lightning
+    foam confetti sparks fireworks lightning hurricane storm tornado breeze gust flood tide
     """
 )
 MOVERS = PERSONS | ANIMALS | THINGS_THAT_MOVE

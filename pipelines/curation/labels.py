@@ -222,7 +222,8 @@ def _label_path(clause: Clause, index: int) -> int:
     while clause.low(index) in further and not clause.moves(index + 1):  # out of, away from, down over
         clause.labels[index] = Label.MOTION
         index += 1
-    if not starts_noun_phrase(clause, index):
+    verb_follows = clause.moves(index) and not is_attributive(clause, index)
+    if verb_follows or not starts_noun_phrase(clause, index):
         return index
     end = noun_phrase_end(clause, index)
     to_a_colour = end == index + 1 and clause.low(index) in en.COLOURS  # from red to green

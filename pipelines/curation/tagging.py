@@ -16,6 +16,7 @@ from pipelines.curation import english as en
 
 LIKELY = 1.6  # a reading counts as likely when its log-probability is at most so much below the best one's
 CACHED_WORDS = 2**17
+LONGEST = 30  # letters from a word's end that it is known by: the tagger's time grows with their square
 
 
 class Form(Enum):
@@ -46,7 +47,7 @@ def _tagger() -> HanoverTagger:
 @lru_cache(CACHED_WORDS)
 def readings(word: str) -> dict[str, float]:
     """{tag: log-probability} of a word on its own."""
-    return {tag: float(value) for tag, value in _tagger().tag_word(word, casesensitive=False)}
+    return {tag: float(value) for tag, value in _tagger().tag_word(word[-LONGEST:], casesensitive=False)}
 
 
 @lru_cache(CACHED_WORDS)
@@ -69,7 +70,7 @@ def can_be_third(word: str) -> bool:
 
 def part_of_speech(words: list[str]) -> list[str]:
     """C5 tags of lower-case words; of words that are joined, that of the last."""
-    last = [word.rsplit(en.JOINED, 1)[-1] for word in words]
+    last = [word.rsplit(en.JOINED, 1)[-1][-LONGEST:] or "-" for word in words]
     return _tagger().tag_sent(last, taglevel=0) if last else []
 
 
@@ -179,8 +180,9 @@ class _Reader:
         before = self.before(index)
         if before < 0 or self.word(before) in en.CONJUNCTIONS:
             return True
-        doer = self.word(before) in en.MOVERS or self.tag(before) in ("NN2", "NN0")
-        return not (doer or self.word(before) in en.AUXILIARIES)
+        word = self.word(before)
+        doer = en.is_living(word) or word in en.MOVERS or self.tag(before) in ("NN2", "NN0")
+        return not (doer or word in en.AUXILIARIES)
 
     def _has_a_subject(self, index: int) -> bool:
         before = self.before(index)
@@ -222,7 +224,7 @@ class _Reader:
         if self.tag(index) == "VVZ":
             return True
         # The tagger takes "man with tattoo talks on the phone" for a noun.
-        singular = self.tag(self.before(index)) in ("NN1", "NP0", "PNI") and not before.endswith("ing")
+        singular = self.tag(self.before(index)) in ("NN0", "NN1", "NP0", "PNI") and not before.endswith("ing")
         likely = is_likely(word, "VVZ")
         if before in en.CONJUNCTIONS and index > 1 and self.forms[index - 2] is Form.THIRD:
             return True  # yawns and stretches
@@ -302,7 +304,8 @@ class _Reader:
             several = "NN2" in self.tags[:previous] and not self._has_verb()  # lights of the city turn on
             return plural or several or self._coordinated(previous) or en.is_living(subject)
         openers = en.PREPOSITIONS | en.DETERMINERS | en.POSSESSIVES | en.DIRECTIONS
-        leads_on = after in openers or en.is_adverb(after)
+        joined = after in en.CONJUNCTIONS and is_likely(self.word(index + 2) or "-", "VVB", "VVI")
+        leads_on = after in openers or en.is_adverb(after) or joined
         several = "NN2" in self.tags[:index] or self._coordinated(previous)
         if several and not self._has_verb() and is_likely(word, "VVB", "VVI"):
             doers = self.tag(previous) == "NN2" or self._coordinated(previous)

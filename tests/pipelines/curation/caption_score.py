@@ -44,7 +44,7 @@ FUNCTION_WORDS = frozenset(
     not n't to who whom whose which what where when there here with without for from by at in on over under
     into onto upon through across along around past towards toward down up off out away near behind above
     below beneath beside besides between against during inside outside within among amid amidst like before
-    after about alongside throughout until till via per
+    after because about alongside throughout until till via per
     he she it they him them i we you us me one two three four five six seven eight nine ten
     his her its their my our your itself himself herself themselves 's
     """,

@@ -75,17 +75,14 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     summary = summarise(counts)
     check_books(summary, counts)
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
-    return (
-        summary
-        | captions
-        | {
-            "decoded_sources": decoded,
-            "computed_clips": computed,
-            "shards": len(shards),
-            "stale_files": _stale_files(layout, recipe, shards),
-            "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        }
-    )
+    return summary | {
+        **captions,
+        "decoded_sources": decoded,
+        "computed_clips": computed,
+        "shards": len(shards),
+        "stale_files": _stale_files(layout, recipe, shards),
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+    }
 
 
 def fixed_units(layout: RunLayout, recipe: Recipe) -> int:

@@ -64,5 +64,9 @@ def curation_rows(summary: Summary) -> Rows:
         yield f"  {reason}", count
     for source, reason in summary.get("unreadable", ()):
         yield f"  {source}", reason
+    if "captions_asked" in summary:
+        yield "captions split by the model", summary["captions_asked"]
+    for reason, count in summary.get("captions_refused", {}).items():
+        yield f"  {reason}, left to the rules", count
     for bucket, count in summary.get("buckets", {}).items():
         yield f"bucket {bucket}", count

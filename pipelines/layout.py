@@ -40,6 +40,11 @@ class RunLayout:
         return self.data / "scores"
 
     @property
+    def captions(self) -> Path:
+        """What a language model made of captions."""
+        return self.data / "captions"
+
+    @property
     def clips(self) -> Path:
         return self.data / "clips"
 

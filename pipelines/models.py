@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 EMBEDDED = Path(__file__).parent / "embedded" / "weights"
-WEIGHT_FILES = (".safetensors", ".json", ".model", ".txt")
+WEIGHT_FILES = (".safetensors", ".json", ".model", ".txt", ".jinja")
 
 
 def resolve_model(path: str) -> Path:
@@ -104,6 +104,19 @@ def load_clip(path: str) -> tuple[Any, Any]:
     return frozen(CLIPModel.from_pretrained(folder, use_safetensors=True)), AutoTokenizer.from_pretrained(
         folder
     )
+
+
+def load_language_model(path: str) -> tuple[Any, Any]:
+    """(causal or sequence-to-sequence language model, tokenizer that pads on the left)."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    folder = resolve_model(path)
+    writes_on = not AutoConfig.from_pretrained(folder).is_encoder_decoder
+    kind = AutoModelForCausalLM if writes_on else AutoModelForSeq2SeqLM
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return frozen(kind.from_pretrained(folder, use_safetensors=True, dtype="auto")), tokenizer
 
 
 def frozen(network: Any) -> Any:

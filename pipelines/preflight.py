@@ -21,6 +21,7 @@ FLOAT16_BYTES, FLOAT32_BYTES = 2, 4
 COPIES_PER_CHECKPOINT = 4
 # Temporal modules, adapter and pixel attention beside the image UNet's own weights, generously.
 VIDEO_UNET_GROWTH = 2.5
+WRITING_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 DISK_RESERVE_BYTES = 200 * 10**6
 
 Faults = Iterator[str]
@@ -76,6 +77,8 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     yield from _folder_faults("models.motion_encoder", models.motion_encoder, ("",))
     if models.flow is not None and not (Path(models.flow).is_file() and models.flow.endswith(".pt2")):
         yield f"models.flow: no file {models.flow}; `torch.export.save(program, 'raft.pt2')` makes one"
+    if "curate" in steps:
+        yield from caption_model_faults(recipe)
     if models.video_classifier is not None and recipe.evaluate is not None:
         yield from _folder_faults("models.video_classifier", models.video_classifier, ("",))
     tokenizers = [
@@ -89,6 +92,21 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     if "evaluate" in steps:
         yield from _tower_faults(models.image_encoder)
     yield from _fit_faults(recipe)
+
+
+def caption_model_faults(recipe: Recipe) -> Faults:
+    """What is wrong with the language model that shall split captions, if there is one."""
+    where, path = "curation.captions.model", recipe.curation.captions.model
+    if path is None:
+        return
+    yield from _folder_faults(where, path, ("",))
+    yield from _tokenizer_faults(where, path, "")
+    names = model_config(path).get("architectures")
+    if names and not any(name.endswith(WRITING_MODELS) for name in names):
+        yield (
+            f"{where}: {path} holds {', '.join(names)}, which writes no text; give a causal or "
+            "sequence-to-sequence language model"
+        )
 
 
 def _folder_faults(where: str, path: str, parts: tuple[str, ...]) -> Faults:

@@ -111,6 +111,23 @@ class FilterSettings(Settings):
     )
 
 
+class CaptionSettings(Settings):
+    """How captions are split into appearance and motion; a model's refused answers fall back to the rules."""
+
+    splitter: Literal["rules", "model"] = "rules"
+    model: str | None = Field(
+        None, description="transformers folder of a causal or sequence-to-sequence language model"
+    )
+    batch_captions: PositiveInt = Field(32, description="captions per batch of the model")
+    max_new_tokens: PositiveInt = Field(160, description="tokens of the model's answer, at most")
+
+    @model_validator(mode="after")
+    def _model_is_used(self) -> Self:
+        if (self.splitter == "model") != (self.model is not None):
+            raise ValueError("captions.splitter=model and captions.model=FOLDER go together")
+        return self
+
+
 class PrecomputeSettings(Settings):
     splits: tuple[str, ...] = ("train", "validation")
     batch_clips: PositiveInt = Field(4, description="clips per VAE batch; part of the fingerprint")
@@ -134,6 +151,7 @@ class CurationSettings(Settings):
     decode: DecodeSettings = DecodeSettings()
     shots: ShotSettings = ShotSettings()
     filters: FilterSettings = FilterSettings()
+    captions: CaptionSettings = CaptionSettings()
     precompute: PrecomputeSettings = PrecomputeSettings()
 
     @property
@@ -373,10 +391,14 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 
     data = {name: absolute(getattr(recipe.data, name)) for name in ("table", "root", "exclude_sources")}
     models = {name: absolute(path) for name, path in recipe.models.model_dump().items()}
+    captions = {"model": absolute(recipe.curation.captions.model)}
     return recipe.model_copy(
         update={
             "run_directory": absolute(recipe.run_directory),
             "data": recipe.data.model_copy(update=data),
+            "curation": recipe.curation.model_copy(
+                update={"captions": recipe.curation.captions.model_copy(update=captions)}
+            ),
             "models": recipe.models.model_copy(update=models),
         }
     )

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
-from pipelines.curation.captions import split_caption
+from pipelines.curation.caption_splits import splitter_of, splitting_fingerprint
+from pipelines.curation.captions import CaptionSplit
 from pipelines.curation.clip_table import clips_path, write_table
 from pipelines.curation.duplicates import stand_in_of
 from pipelines.curation.precompute import (
@@ -32,10 +33,14 @@ Row = dict[str, Any]
 
 
 def query_fingerprint(recipe: Recipe) -> str:
-    """Fingerprint of the clip table's rows: scores, thresholds, buckets."""
+    """Fingerprint of the clip table's rows: scores, caption splits, thresholds, buckets."""
     curation = recipe.curation
     return fingerprint(
-        scoring_fingerprint(curation), curation.filters, curation.tiers, curation.precompute.max_upscale
+        scoring_fingerprint(curation),
+        splitting_fingerprint(curation.captions),
+        curation.filters,
+        curation.tiers,
+        curation.precompute.max_upscale,
     )
 
 
@@ -71,9 +76,8 @@ def _aspect_distance(width: int, height: int, bucket: Bucket) -> float:
     return round(abs(float(np.log((width / height) / (bucket.width / bucket.height)))), 6)
 
 
-def judge(clip: Row, recipe: Recipe) -> Row:
+def judge(clip: Row, split: CaptionSplit, recipe: Recipe) -> Row:
     """A row of pass 1 with its source's columns → the row with captions, bucket, verdict and reason."""
-    split = split_caption(clip["caption"])
     clip = clip | {"appearance_caption": split.appearance, "motion_caption": split.motion}
     if clip["verdict"] is not None:
         return clip
@@ -96,7 +100,9 @@ def judge_unit(unit: int, recipe: Recipe, layout: RunLayout) -> None:
     sources = {source["source_id"]: source for source in unit_sources(layout, unit)}
     stamp = query_fingerprint(recipe)
     scores = pq.read_table(scores_path(layout, unit, scoring_fingerprint(recipe.curation))).to_pylist()
-    rows = [judge({**row, **sources[row["source_id"]]}, recipe) | {"fingerprint": stamp} for row in scores]
+    split = splitter_of(unit, recipe, layout)
+    clips = [{**row, **sources[row["source_id"]]} for row in scores]
+    rows = [judge(clip, split(clip["caption"]), recipe) | {"fingerprint": stamp} for clip in clips]
     write_table(clips_path(layout, unit), pa.Table.from_pylist(rows, clip_table.SCHEMA))
 
 

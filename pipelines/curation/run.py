@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import start_ray
+from pipelines.curation.caption_splits import split_captions
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.exclusions import listed_exclusions, remember_exclusions
@@ -64,6 +65,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
             _over_units(forget_failures, range(units), recipe, layout)
         with _timed(seconds, "score"):
             decoded = _score(units, recipe, layout, excluded, peaks)
+        with _timed(seconds, "captions"):
+            captions = split_captions(recipe, layout, units)
         with _timed(seconds, "query"):
             settled = _query(units, recipe, layout, excluded, peaks)
         _refuse_nothing(settled, recipe)
@@ -77,6 +80,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     peaks.note("driver", peak_memory_gb())
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
     return summary | {
+        **captions,
         "decoded_sources": decoded,
         "computed_clips": computed,
         "shards": len(shards),

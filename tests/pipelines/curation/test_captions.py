@@ -1,14 +1,20 @@
 """The caption split: statements about English, each with examples."""
 
+import hashlib
+import importlib
 import random
-import re
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from pipelines.curation import english
-from pipelines.curation.captions import split_caption
+from pipelines.curation.captions import CaptionSplit, split_caption
 from pipelines.embedded.wording import caption
 from pipelines.embedded.world import WorldSettings
+
+sys.path.append(str(Path(__file__).parent))  # the tests are no package
+caption_score = importlib.import_module("caption_score")
 
 SPLITS = [
     # who moves, the verb, its direction
@@ -92,20 +98,71 @@ def test_a_caption_without_motion_gives_none(text: str) -> None:
     assert split.appearance == text[:1].upper() + text[1:]
 
 
-def content_words(text: str) -> set[str]:
-    small = english.DETERMINERS | english.AUXILIARIES | english.RELATIVES | english.CONJUNCTIONS
-    small |= english.PREPOSITIONS | {"while", "then"}
-    return set(re.findall(r"[\w']+", text.lower())) - small
+# What each set scores, rounded down. `blind` was labelled before the rules were tuned, `final` afterwards; no
+# rule was made by looking at what either gets wrong.
+LEAST = {"development": 0.97, "blind": 0.94, "final": 0.90}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_labelled_captions_are_split_as_labelled(name: str) -> None:
+    labelled = caption_score.read_set(name)
+    found = caption_score.score(labelled)
+    print(f"\n{name}: {found}")
+    assert found.motion_f1 >= LEAST[name]
+    assert found.decisions >= 0.95
+    assert found.appearance_f1 >= 0.96
+    assert found.lost == 0
+
+
+def test_the_sets_are_large_and_share_no_caption() -> None:
+    sets = {name: {each.caption for each in caption_score.read_set(name)} for name in LEAST}
+    assert len(sets["development"]) >= 100
+    assert len(sets["blind"]) >= 100
+    assert len(set.union(*sets.values())) == sum(map(len, sets.values()))
+
+
+def test_a_split_that_keeps_all_in_both_captions_scores_badly() -> None:
+    labelled = caption_score.read_set("blind")
+    found = caption_score.score(labelled, lambda caption: CaptionSplit(caption, caption))
+    assert found.motion_f1 < 0.7
+    assert found.decisions < 0.9
 
 
 def test_no_content_word_gets_lost_in_any_order_of_words() -> None:
     rng = random.Random(0)
     texts = [text for text, _, _ in SPLITS] + WITHOUT_MOTION
+    texts += [each.caption for name in LEAST for each in caption_score.read_set(name)]
     words = [word for text in texts for word in text.split()]
-    texts += [" ".join(rng.choices(words, k=rng.randint(1, 15))) for _ in range(500)]
+    texts += [" ".join(rng.choices(words, k=rng.randint(1, 15))) for _ in range(2000)]
     for text in texts:
-        split = split_caption(text)
-        assert content_words(text) <= content_words(f"{split.appearance} {split.motion}"), text
+        assert not caption_score.lost_words(text, split_caption(text)), text
+
+
+def test_a_motion_caption_has_no_word_that_the_caption_has_not() -> None:
+    for name in LEAST:
+        for each in caption_score.read_set(name):
+            motion = set(caption_score.words(split_caption(each.caption).motion))
+            assert motion <= set(caption_score.words(each.caption)), each.caption
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "...",
+        "- , ; | ?!",
+        "(\x00) \x01 “”",
+        "漢字 ж 😀\u200b",
+        "slow " * 1500,
+        "a" * 20_000,
+        "and and the of in on",
+        "camera, camera and the camera",
+    ],
+)
+def test_odd_captions_are_split_at_once(caption: str) -> None:
+    start = time.process_time()
+    split = split_caption(caption)
+    assert time.process_time() - start < 2
+    assert not caption_score.lost_words(caption, split)
 
 
 def test_sprite_captions_name_who_moves_where() -> None:
@@ -123,3 +180,15 @@ def test_sprite_captions_name_who_moves_where() -> None:
             assert len(clip.sprites) == 1 or sprite.colour in split.motion
         for word in ("moves", "sliding", "left", "camera", "still", "bigger", "motionless"):
             assert word not in split.appearance.lower().split()
+
+
+def test_sprite_captions_are_split_as_when_the_tiny_text_encoders_were_trained() -> None:
+    """Golden: the committed weights have learned these very words."""
+    from pipelines.embedded.world import world_clips
+
+    settings = WorldSettings(clips=2000, validation_clips=100, held_out_clips=300, held_out_two_clips=300)
+    texts = sorted({caption(clip) for clip in world_clips(settings)})
+    splits = [split_caption(text) for text in texts]
+    lines = [f"{text}\t{split.appearance}\t{split.motion}" for text, split in zip(texts, splits, strict=True)]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert digest.startswith("094974cb877f5344")

@@ -1,0 +1,353 @@
+"""Captions split by a language model: what of its answers is taken, and what is left to the rules."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipelines.cluster import start_ray
+from pipelines.curation.caption_model import CaptionModel, Refusal, as_json, checked, parse, prompt
+from pipelines.curation.caption_splits import (
+    SCHEMA,
+    count_splits,
+    missing_captions,
+    split_unit,
+    splits_path,
+    splitter_of,
+    splitting_fingerprint,
+)
+from pipelines.curation.captions import CaptionSplit, split_caption
+from pipelines.curation.clip_table import read_clips, write_table
+from pipelines.curation.query import query_fingerprint
+from pipelines.curation.run import curate
+from pipelines.layout import RunLayout
+from pipelines.preflight import model_faults
+from pipelines.recipe import CaptionSettings, Recipe
+
+# What the trained model has learned to answer, right or wrong.
+LEARNED = {
+    "Old man feeds pigeons in the park": CaptionSplit("Old man in the park, pigeons", "man feeds pigeons"),
+    "Red car on a bridge": CaptionSplit("Red car on a bridge", ""),
+    "Snow falls on a village": CaptionSplit("Village", "snow falls slowly"),
+    "Green parrot sings in a cage": CaptionSplit("Green parrot", "parrot sings"),
+}
+
+
+def tokenizer_of(texts: list[str]) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    class Plain:
+        chat_template = None
+
+    return tokenizer_of([prompt(text, Plain()) + " " + as_json(split) for text, split in LEARNED.items()])
+
+
+def causal(tokenizer: Any) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    end = tokenizer.eos_token_id
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=1024,
+            n_embd=64,
+            n_layer=2,
+            n_head=4,
+            resid_pdrop=0,
+            embd_pdrop=0,
+            attn_pdrop=0,
+            bos_token_id=end,
+            eos_token_id=end,
+        )
+    )
+
+
+def saved(model: Any, tokenizer: Any, folder: Path) -> str:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def untrained(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return saved(causal(tokenizer), tokenizer, tmp_path_factory.mktemp("untrained"))
+
+
+@pytest.fixture(scope="module")
+def trained(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that knows the answers of LEARNED by heart after a few seconds of training."""
+    model = causal(tokenizer)
+    starts = [tokenizer(prompt(text, tokenizer))["input_ids"] for text in LEARNED]
+    answers = [tokenizer(" " + as_json(split) + "<end>")["input_ids"] for split in LEARNED.values()]
+    length = max(len(start) + len(answer) for start, answer in zip(starts, answers, strict=True))
+    ids = torch.full((len(starts), length), tokenizer.eos_token_id)
+    labels = torch.full_like(ids, -100)
+    mask = torch.zeros_like(ids)
+    for row, (start, answer) in enumerate(zip(starts, answers, strict=True)):
+        left = length - len(start) - len(answer)  # padded on the left, as when it is asked
+        ids[row, left:] = torch.tensor(start + answer)
+        labels[row, length - len(answer) :] = torch.tensor(answer)
+        mask[row, left:] = 1
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    for _ in range(300):
+        loss = model(input_ids=ids, attention_mask=mask, position_ids=positions, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss.item() < 0.01:
+            break
+    return saved(model, tokenizer, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> RunLayout:
+    """A run directory whose one unit has the captions of LEARNED, one of them twice, and an empty one."""
+    layout = RunLayout(tmp_path / "run")
+    give_sources(layout, [*LEARNED, "Red car on a bridge", ""])
+    return layout
+
+
+def give_sources(layout: RunLayout, captions: list[str]) -> None:
+    rows = [{"source_id": f"v{number}", "caption": caption} for number, caption in enumerate(captions)]
+    write_table(layout.data / "sources" / "00000.parquet", pa.Table.from_pylist(rows))
+
+
+@pytest.fixture
+def recipe_with(layout: RunLayout) -> Callable[..., Recipe]:
+    def make(model: str | None, **settings: Any) -> Recipe:
+        splitter = {"splitter": "rules" if model is None else "model", "model": model, **settings}
+        return Recipe.model_validate(
+            {
+                "name": "test",
+                "run_directory": str(layout.root),
+                "data": {"table": "videos.csv"},
+                "curation": {"tiers": {"low": ["8x32x32"]}, "captions": splitter},
+                "models": {"text_to_image": "none", "image_encoder": "none", "motion_encoder": "none"},
+            }
+        )
+
+    return make
+
+
+def language_model(recipe: Recipe) -> CaptionModel:
+    settings = recipe.curation.captions
+    assert settings.model is not None
+    return CaptionModel(
+        settings.model, batch_captions=settings.batch_captions, max_new_tokens=settings.max_new_tokens
+    )
+
+
+# ---------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("", "unreadable"),
+        ("Sure! Here it is: {}", "unreadable"),
+        ('{"appearance": "A dog in a park"}', "unreadable"),
+        ('{"appearance": "A dog in a park", "motion": null}', "unreadable"),
+        ('{"appearance": "", "motion": "A dog runs in a park"}', "unreadable"),
+        ('{"appearance": "A dog in a park", "motion": "runs", "camera": ""}', "unreadable"),
+        ('["A dog in a park", "runs"]', "unreadable"),
+        ('{"appearance": "A dog in a park", "motion": ""}', "lost_word"),
+        ('{"appearance": "A dog", "motion": "dog runs"}', "lost_word"),
+        ('{"appearance": "A dog in a park", "motion": "dog runs and barks"}', "invented_word"),
+        ('{"appearance": "A brown dog in a park", "motion": "dog runs"}', "invented_word"),
+    ],
+)
+def test_an_answer_that_breaks_a_rule_is_refused(answer: str, reason: str) -> None:
+    assert checked("A dog runs in a park", answer) == Refusal(reason)
+
+
+def test_an_answer_may_reorder_words_and_go_on_after_its_object() -> None:
+    answer = ' {"appearance": "In a park,  a dog", "motion": "The dog runs"}\n\nCaption: another'
+    assert checked("A dog runs in a park", answer) == CaptionSplit("In a park, a dog", "The dog runs")
+
+
+def test_what_the_prompt_shows_is_what_is_read() -> None:
+    split = CaptionSplit('A "quoted" café', "waiter runs")
+    assert parse(as_json(split)) == split
+
+
+def test_a_chat_model_is_asked_in_its_own_template(tokenizer: Any) -> None:
+    class Chat:
+        chat_template = "{{ messages }}"
+
+        @staticmethod
+        def apply_chat_template(turns: list[dict[str, str]], **_: Any) -> str:
+            return "|".join(f"{turn['role']}:{turn['content']}" for turn in turns)
+
+    asked = prompt("A dog\nruns", Chat())
+    assert asked.endswith("|user:Caption: A dog runs")
+    assert asked.count("|assistant:{") == asked.count("Caption: ") - 1
+
+
+# ---------------------------------------------------------------- models
+
+
+def test_a_trained_model_splits_and_its_faults_go_to_the_rules(
+    trained: str, layout: RunLayout, recipe_with: Callable[..., Recipe]
+) -> None:
+    recipe = recipe_with(trained, batch_captions=3, max_new_tokens=60)
+    split_unit(0, recipe, layout, language_model(recipe))
+    split = splitter_of(0, recipe, layout)
+    taken, invented, lost = list(LEARNED)[:2], *list(LEARNED)[2:]
+    assert [split(caption) for caption in taken] == [LEARNED[caption] for caption in taken]
+    assert [split(invented), split(lost)] == [split_caption(invented), split_caption(lost)]
+    assert split("") == CaptionSplit("", "")
+    assert count_splits(recipe, layout, 1) == {
+        "captions_asked": 4,
+        "captions_refused": {"invented_word": 1, "lost_word": 1},
+    }
+
+
+def test_a_model_that_talks_nonsense_leaves_all_to_the_rules(
+    untrained: str, layout: RunLayout, recipe_with: Callable[..., Recipe]
+) -> None:
+    recipe = recipe_with(untrained, max_new_tokens=8)
+    split_unit(0, recipe, layout, language_model(recipe))
+    split = splitter_of(0, recipe, layout)
+    assert all(split(caption) == split_caption(caption) for caption in LEARNED)
+    assert count_splits(recipe, layout, 1) == {"captions_asked": 4, "captions_refused": {"unreadable": 4}}
+
+
+def test_a_sequence_to_sequence_model_is_asked_too(tokenizer: Any, tmp_path: Path) -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+    )
+    path = saved(T5ForConditionalGeneration(config), tokenizer, tmp_path / "t5")
+    model = CaptionModel(path, batch_captions=2, max_new_tokens=4)
+    answers = model.split(["A dog runs", "A cat sleeps", "word " * 200])
+    assert answers == [Refusal("unreadable"), Refusal("unreadable"), Refusal("too_long")]
+
+
+def test_the_model_is_asked_for_added_captions_only(
+    untrained: str, layout: RunLayout, recipe_with: Callable[..., Recipe]
+) -> None:
+    recipe = recipe_with(untrained)
+
+    class Recorder:
+        asked: list[list[str]] = []  # noqa: RUF012
+
+        def split(self, captions: list[str]) -> list[CaptionSplit]:
+            self.asked.append(captions)
+            return [CaptionSplit(caption, "") for caption in captions]
+
+    model = Recorder()
+    split_unit(0, recipe, layout, model)
+    give_sources(layout, [*LEARNED, "Wind blows", ""])
+    assert missing_captions(0, recipe, layout) == ["Wind blows"]
+    split_unit(0, recipe, layout, model)
+    assert model.asked == [sorted(LEARNED), ["Wind blows"]]
+    path = splits_path(layout, 0, recipe.curation.captions)
+    assert pq.read_table(path, schema=SCHEMA).num_rows == 5
+
+
+def test_another_splitter_decodes_no_video_again(
+    trained: str,
+    tmp_path: Path,
+    tiny_models: dict[str, str],
+    make_video: Callable[..., Path],
+    make_scene: Callable[..., np.ndarray],
+) -> None:
+    lines = ["videoid,contentUrl,name"]
+    for number, caption in enumerate(LEARNED):
+        make_video(tmp_path / f"{number}.mp4", make_scene(number, 20))
+        lines.append(f"v{number},{number}.mp4,{caption}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    captions: dict[str, Any] = {"batch_captions": 3, "max_new_tokens": 60}
+
+    def run() -> tuple[dict[str, Any], dict[str, CaptionSplit]]:
+        recipe = Recipe.model_validate(
+            {
+                "name": "test",
+                "run_directory": str(tmp_path / "run"),
+                "data": {"table": str(tmp_path / "table.csv")},
+                "curation": {"units": 1, "tiers": {"low": ["8x32x32"]}, "captions": captions},
+                "models": tiny_models,
+            }
+        )
+        summary = curate(recipe)
+        clips = read_clips(RunLayout(tmp_path / "run")).to_pylist()
+        splits = {c["caption"]: CaptionSplit(c["appearance_caption"], c["motion_caption"]) for c in clips}
+        return summary, splits
+
+    with start_ray():
+        by_rules, splits = run()
+        assert splits == {caption: split_caption(caption) for caption in LEARNED}
+        assert by_rules["decoded_sources"] == by_rules["computed_clips"] == len(LEARNED)
+        assert "captions_asked" not in by_rules
+        captions |= {"splitter": "model", "model": trained}
+        by_model, splits = run()
+    taken = list(LEARNED)[:2]
+    assert [splits[caption] for caption in taken] == [LEARNED[caption] for caption in taken]
+    assert by_model["decoded_sources"] == by_model["computed_clips"] == 0
+    assert by_model["captions_asked"] == len(LEARNED)
+    assert by_model["captions_refused"] == {"invented_word": 1, "lost_word": 1}
+
+
+# ---------------------------------------------------------------- recipe, fingerprint, preflight
+
+
+def test_splitter_and_weights_are_in_the_fingerprint_of_the_query(
+    untrained: str, trained: str, recipe_with: Callable[..., Recipe]
+) -> None:
+    recipes = [recipe_with(None), recipe_with(untrained), recipe_with(trained)]
+    assert len({query_fingerprint(recipe) for recipe in recipes}) == 3
+    assert splitting_fingerprint(CaptionSettings()) == splitting_fingerprint(recipes[0].curation.captions)
+
+
+def test_splitter_and_model_go_together() -> None:
+    for settings in ({"splitter": "model"}, {"model": "folder"}):
+        with pytest.raises(ValueError, match="go together"):
+            CaptionSettings.model_validate(settings)
+
+
+def test_preflight_says_what_is_wrong_with_the_model(
+    untrained: str, tmp_path: Path, recipe_with: Callable[..., Recipe]
+) -> None:
+    from transformers import T5Config, T5EncoderModel
+
+    def said(path: str) -> list[str]:
+        faults = model_faults(recipe_with(path), ("curate",))
+        return [fault for fault in faults if fault.startswith("curation.captions.model")]
+
+    encoder = T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    T5EncoderModel(encoder).save_pretrained(tmp_path / "encoder")
+    assert said(untrained) == []
+    assert "no model folder" in said(str(tmp_path / "gone"))[0]
+    tokenizer_fault, kind_fault = said(str(tmp_path / "encoder"))
+    assert "no tokenizer" in tokenizer_fault
+    assert "T5EncoderModel, which writes no text" in kind_fault

@@ -95,9 +95,9 @@ def sprite_patch(sprite: Sprite) -> np.ndarray:
     rng = np.random.default_rng(sprite.texture_seed)
     colour = np.array(COLOURS[sprite.colour], np.float32) * rng.uniform(0.92, 1.05)
     ys, xs = np.mgrid[:PATCH_PIXELS, :PATCH_PIXELS] / PATCH_PIXELS
-    angle, frequency = rng.uniform(0, np.pi), rng.uniform(2.5, 4.0)
+    angle, frequency = rng.uniform(0, np.pi), rng.uniform(1.5, 2.5)
     stripes = np.sin(2 * np.pi * frequency * (xs * np.cos(angle) + ys * np.sin(angle)))
-    shade = 1 + 0.16 * np.sign(stripes) * np.abs(stripes) ** 0.5
+    shade = 1 + 0.1 * stripes
     light = 1.12 - 0.3 * ys
     rim = cv2.GaussianBlur(alpha, (0, 0), 4) ** 2  # a darker rim sets the sprite off from any background
     painted = colour * (shade * light * (0.45 + 0.55 * rim))[..., None]

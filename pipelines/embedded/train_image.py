@@ -30,8 +30,8 @@ def train_image_model(
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=12,
-        in_channels=8,
-        out_channels=8,
+        in_channels=vae.config.latent_channels,
+        out_channels=vae.config.latent_channels,
         layers_per_block=1,
         block_out_channels=(32, 64),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),

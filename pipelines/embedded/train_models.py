@@ -18,14 +18,14 @@ from pipelines.embedded.wording import caption
 from pipelines.embedded.world import DEFAULT_MOTIONS, WorldSettings, world_clips
 
 WORLD = WorldSettings(clips=6000, seed=1)
-STEPS = {"vae": 8000, "clip": 1500, "motion_encoder": 1000, "stable_diffusion": 9000, "video_classifier": 600}
+STEPS = {"vae": 8000, "clip": 1500, "motion_encoder": 1000, "stable_diffusion": 6000, "video_classifier": 600}
 
 
 def train_models(out: Path, *, steps_share: float = 1.0, world: WorldSettings = WORLD) -> dict[str, str]:
     """Train what is not there yet; return the folders by name.
 
     `steps_share` scales the number of steps of all (0.01: a trial of the job). On two cores the whole
-    takes about an hour. The VAE is part of the Stable Diffusion folder.
+    takes about 40 minutes. The VAE is part of the Stable Diffusion folder.
     """
     steps = {name: max(1, round(count * steps_share)) for name, count in STEPS.items()}
     torch.manual_seed(0)

@@ -167,7 +167,7 @@ def _sprites(
     first_motion = settings.motions[place % len(settings.motions)]
     if not two:
         centre = (rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62))
-        return (_sprite(rng, first_motion, centre, rng.uniform(0.16, 0.2), held_out),)
+        return (_sprite(rng, first_motion, centre, rng.uniform(0.18, 0.22), held_out),)
     # Two sprites side by side (or one above the other), smaller, so that they seldom meet.
     across, along = rng.uniform(0.24, 0.3), rng.uniform(0.4, 0.6)
     centres = [(across, along), (1 - across, 1 - along)]
@@ -199,7 +199,7 @@ def _sprite(
         y=centre[1],
         radius=radius,
         distance=rng.uniform(0.24, 0.34),
-        growth=rng.uniform(1.7, 2.1),
+        growth=rng.uniform(1.6, 1.9),
         angle_degrees=rng.uniform(-12, 12),
         texture_seed=rng.randrange(2**31),
     )

@@ -254,9 +254,6 @@ class TrainSettings(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: PositiveFloat = 1.0
     ema_half_life_samples: PositiveFloat = 10_000
-    sample_posterior: bool = Field(
-        True, description="train on samples of the VAE's posterior; false: on its means"
-    )
     drop_probability: Fraction = Field(
         0.05, description="p: text is dropped for r < 2p, image for p <= r < 3p"
     )

@@ -98,7 +98,6 @@ class Encoders:
         fps: float,
         motion_scores: Mapping[str, float] | None,
         dtype: torch.dtype,
-        sample_posterior: bool,
     ) -> tuple[dict[str, Tensor | None], SampleRandomness]:
         """What the model trains on, in `dtype`: posterior sampled, image noised, conditions dropped."""
         conditions = self.conditions(ready, fps=fps, motion_scores=motion_scores)
@@ -107,7 +106,7 @@ class Encoders:
         batch = randomised(
             conditions,
             randomness,
-            latents_std=ready.rows["latents_std"].to(device).float() if sample_posterior else None,
+            latents_std=ready.rows["latents_std"].to(device).float(),
             empty_text_tokens=self.empty_text_tokens,
         )
         return {name: _cast(tensor, dtype) for name, tensor in batch.items()}, randomness.to(device, dtype)

@@ -20,7 +20,6 @@ DECISIVE = (
     "weight_decay",
     "max_grad_norm",
     "ema_half_life_samples",
-    "sample_posterior",
     "drop_probability",
     "motion_score_drop_probability",
     "image_noise",

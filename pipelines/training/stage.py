@@ -112,11 +112,7 @@ class StageRun:
         """What the model gets for this worker's part of a batch."""
         scores = self.index.motion_scores
         return self.encoders.model_batch(
-            ready,
-            fps=self.recipe.curation.fps,
-            motion_scores=scores,
-            dtype=self.dtype,
-            sample_posterior=self.settings.sample_posterior,
+            ready, fps=self.recipe.curation.fps, motion_scores=scores, dtype=self.dtype
         )
 
     @property

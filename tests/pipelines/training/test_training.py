@@ -88,9 +88,7 @@ def plain_loop(recipe: Recipe, plan: StagePlan) -> tuple[list[float], dict[str, 
             image_noise=settings.image_noise,
             num_train_timesteps=1000,
         )
-        batch, draws = encoders.model_batch(
-            ready, fps=8.0, motion_scores=None, dtype=torch.float32, sample_posterior=True
-        )
+        batch, draws = encoders.model_batch(ready, fps=8.0, motion_scores=None, dtype=torch.float32)
         loss = diffusion_loss(unet, schedule, batch, draws.noise, draws.timesteps, flow_weight=0.1).total
         optimizer.zero_grad()
         loss.backward()

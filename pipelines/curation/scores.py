@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
-TEXT_FRAMES = 3
 TEXT_SIDE_PIXELS = 320
 TEXT_CONFIDENCE = 0.6
 TALLEST_LINE_SHARE = 0.35
 CHANGED_GREY_LEVELS = 6
 UNCHANGED_SHARE = 0.001
+CHANGE_SIDE_PIXELS = 128
+MOVED_GREY_LEVELS = 12
+LEAST_OVERLAP = 0.2
+BLOCK_PIXELS = 16
 
 
 def clip_scores(frames: np.ndarray, fps: float, *, text: bool) -> dict[str, float | str | None]:
@@ -21,7 +24,9 @@ def clip_scores(frames: np.ndarray, fps: float, *, text: bool) -> dict[str, floa
     return {
         "motion_score": motion_score(grey, fps),
         "static_score": float(np.mean(unchanged_pairs(grey))),
+        "scene_change": scene_change(grey),
         "text_area": text_area(frames) if text else None,
+        "watermark_area": watermark_area(frames) if text else None,
         "sharpness": sharpness(grey),
         "luminance": float(grey.mean()),
         "phash": perceptual_hash(frames[len(frames) // 2]),
@@ -40,11 +45,9 @@ def motion_score(grey: np.ndarray, fps: float) -> float:
 
     A pair without change counts as zero: on flat areas flow follows the coding noise.
     """
-    import cv2
-
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow = _flow_estimator()
     pixels = [
-        0.0 if same else float(np.linalg.norm(flow.calc(one, two, None), axis=2).mean())  # type: ignore[call-overload]
+        0.0 if same else float(np.linalg.norm(flow.calc(one, two, None), axis=2).mean())
         for one, two, same in zip(grey, grey[1:], unchanged_pairs(grey), strict=False)
     ]
     return 100 * float(np.mean(pixels or [0.0])) * fps / float(np.hypot(*grey.shape[1:]))
@@ -59,11 +62,71 @@ def unchanged_pairs(grey: np.ndarray) -> np.ndarray:
     return np.array(changed or [0.0]) <= UNCHANGED_SHARE
 
 
-def sharpness(grey: np.ndarray) -> float:
-    """Variance of the Laplacian, the mean over first, middle and last frame."""
+def scene_change(grey: np.ndarray) -> float:
+    """Share of the frame that one picture under an even camera move does not explain; near 0: a photograph.
+
+    An affine move, fitted to the flow from the first to the last frame, is taken off the last frame, and as
+    much of it as belongs there off the middle one: what then still differs from the first frame has moved by
+    itself, or the camera moved unevenly as a hand does. A pan or zoom over a photograph (Ken Burns) leaves
+    nothing, whatever its motion score.
+    """
+    import cv2
+    from scipy.linalg import fractional_matrix_power
+
+    height, width = grey.shape[1:]
+    scale = CHANGE_SIDE_PIXELS / min(height, width)
+    size = (round(width * scale), round(height * scale))
+    middle, last = len(grey) // 2, len(grey) - 1
+    pictures = {i: cv2.resize(grey[i], size, interpolation=cv2.INTER_AREA) for i in {0, middle, last}}
+    flow = _flow_estimator().calc(pictures[0], pictures[last], None)
+    ys, xs = (part.ravel() for part in np.mgrid[6 : size[1] - 6 : 6, 6 : size[0] - 6 : 6])
+    points = np.stack([xs, ys], 1).astype(np.float32)
+    move, _ = cv2.estimateAffine2D(points, points + flow[ys, xs], ransacReprojThreshold=0.7)
+    if move is None or np.linalg.det(move[:, :2]) <= 0:
+        return 1.0
+    whole = np.vstack([move, [0, 0, 1]])
+    half = np.real(fractional_matrix_power(whole, middle / max(1, last)))
+    shares = [_unexplained(pictures[0], pictures[i], m[:2]) for i, m in ((last, whole), (middle, half))]
+    return max(shares)
+
+
+def _unexplained(first: np.ndarray, later: np.ndarray, move: np.ndarray) -> float:
+    """Share of the pixels that both show in which they differ, once `move`, first to later, is undone."""
     import cv2
 
-    return float(np.mean([cv2.Laplacian(grey[i], cv2.CV_32F).var() for i in _spread(len(grey))]))
+    size = first.shape[::-1]
+    undo = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    back = cv2.warpAffine(later, move, size, flags=undo, borderMode=cv2.BORDER_REPLICATE)
+    shown = cv2.warpAffine(np.full_like(later, 255), move, size, flags=undo)
+    inside = cv2.erode(shown, np.ones((5, 5), np.uint8), borderValue=0) == 255
+    if inside.mean() < LEAST_OVERLAP:
+        return 1.0
+    difference = cv2.absdiff(cv2.blur(first, (3, 3)), cv2.blur(back, (3, 3)))
+    return float((difference[inside] > MOVED_GREY_LEVELS).mean())
+
+
+def sharpness(grey: np.ndarray) -> float:
+    """Curvature over slope of the sharpest hundredth of the frame: below 0.65 nothing is in focus.
+
+    The ratio of Laplacian to gradient is the inverse width of an edge, whatever its contrast: a smooth sky,
+    fog and night leave it alone, and one subject in focus is enough. First, middle and last frame, the mean.
+    """
+    import cv2
+
+    values = []
+    for i in _spread(len(grey)):
+        smooth = cv2.GaussianBlur(grey[i].astype(np.float32), (0, 0), 0.7)  # sensor noise is no edge
+        slope = cv2.magnitude(
+            cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
+        )
+        curvature = cv2.Laplacian(smooth, cv2.CV_32F)
+        parts = [
+            cv2.blur(part * part, (BLOCK_PIXELS,) * 2)[:: BLOCK_PIXELS // 2, :: BLOCK_PIXELS // 2]
+            for part in (curvature, slope)
+        ]
+        ratio = np.sqrt(np.maximum(parts[0], 0) / (np.maximum(parts[1], 0) + 1))
+        values.append(float(np.percentile(ratio, 99)))
+    return float(np.mean(values))
 
 
 def perceptual_hash(frame: np.ndarray) -> str:
@@ -75,18 +138,27 @@ def perceptual_hash(frame: np.ndarray) -> str:
 
 
 def text_area(frames: np.ndarray) -> float:
-    """Share of the frame under detected lines of text, the mean over first, middle and last frame."""
+    """Share of the frame under lines of text, the mean over first and last frame."""
+    return float(np.mean([_share_of_text(frames[i]) for i in {0, len(frames) - 1}]))
+
+
+def watermark_area(frames: np.ndarray) -> float:
+    """Share of the frame under text that stays where it is while the picture moves.
+
+    The detector looks at the mean over time: what moves blurs away, and even a translucent mark stands out.
+    """
+    mean = np.add.reduce(frames, axis=0, dtype=np.uint32) // len(frames)
+    return _share_of_text(mean.astype(np.uint8))
+
+
+def _share_of_text(frame: np.ndarray) -> float:
     import cv2
 
-    detector = _text_detector()
-    shares = []
-    for i in _spread(len(frames)):
-        found = detector(np.ascontiguousarray(frames[i][:, :, ::-1]))
-        mask = np.zeros(frames.shape[1:3], np.uint8)
-        lines = [box for box in (() if found.boxes is None else found.boxes) if _is_line(box, mask.shape)]
-        cv2.fillPoly(mask, [np.round(line).astype(np.int32) for line in lines], 1)  # type: ignore[call-overload]
-        shares.append(float(mask.mean()))
-    return float(np.mean(shares))
+    found = _text_detector()(np.ascontiguousarray(frame[:, :, ::-1]))
+    mask = np.zeros(frame.shape[:2], np.uint8)
+    lines = [box for box in (() if found.boxes is None else found.boxes) if _is_line(box, mask.shape)]
+    cv2.fillPoly(mask, [np.round(line).astype(np.int32) for line in lines], 1)  # type: ignore[call-overload]
+    return float(mask.mean())
 
 
 def _is_line(box: np.ndarray, frame_shape: tuple[int, ...]) -> bool:
@@ -98,6 +170,13 @@ def _is_line(box: np.ndarray, frame_shape: tuple[int, ...]) -> bool:
 def _spread(count: int) -> list[int]:
     """First, middle and last index."""
     return sorted({0, count // 2, count - 1})
+
+
+@cache
+def _flow_estimator() -> Any:
+    import cv2
+
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
 
 @cache

@@ -74,6 +74,9 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
         )
     yield from _folder_faults("models.image_encoder", models.image_encoder, ("",))
     yield from _folder_faults("models.motion_encoder", models.motion_encoder, ("",))
+    weights = recipe.curation.shots.weights
+    if weights is not None and not os.path.isfile(weights):
+        yield f"curation.shots.weights: no file {weights}; it is TransNetV2's, .pth or .safetensors"
     if models.video_classifier is not None and recipe.evaluate is not None:
         yield from _folder_faults("models.video_classifier", models.video_classifier, ("",))
     tokenizers = [

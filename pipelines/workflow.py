@@ -106,6 +106,7 @@ def prepared(recipe: Recipe, steps: tuple[str, ...]) -> Iterator[RunLayout]:
 def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
     """The recipe's steps; each fingerprint holds the one before, so that a change runs through to the end."""
     from pipelines.curation.run import curate
+    from pipelines.curation.score import scoring_fingerprint
 
     models = recipe.models
     frozen = [
@@ -115,6 +116,7 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
         recipe.data,
         table_stamp(recipe.data),
         recipe.curation,
+        scoring_fingerprint(recipe.curation),  # the content of TransNetV2's weights is in it
         frozen,
         source_fingerprint("pipelines.curation"),
     )

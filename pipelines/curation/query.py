@@ -48,10 +48,12 @@ def filter_reason(clip: Row, filters: FilterSettings) -> str | None:
     above = [
         ("static", "static_score", filters.max_static),
         ("text_overlay", "text_area", filters.max_text_area),
+        ("watermark", "watermark_area", filters.max_watermark_area),
         ("high_motion", "motion_score", filters.max_motion),
         ("too_bright", "luminance", filters.max_luminance),
     ]
     below = [
+        ("slideshow", "scene_change", filters.min_scene_change),
         ("low_motion", "motion_score", filters.min_motion),
         ("blurred", "sharpness", filters.min_sharpness),
         ("too_dark", "luminance", filters.min_luminance),
@@ -65,17 +67,25 @@ def filter_reason(clip: Row, filters: FilterSettings) -> str | None:
     return None
 
 
-def best_buckets(width: int, height: int, curation: CurationSettings) -> list[Bucket]:
-    """The best-fitting bucket of each tier: nearest in aspect ratio, then the largest.
+def best_buckets(width: int, height: int, frames: int, curation: CurationSettings) -> list[Bucket]:
+    """The best-fitting bucket of each tier: nearest in aspect ratio, then the longest, then the largest.
 
-    Buckets that would enlarge the clip by more than `max_upscale` are out; a tier may have none left.
+    Buckets with more frames than the clip, and those that would enlarge it by more than `max_upscale`, are
+    out; a tier may have none left.
     """
     chosen = []
     for buckets in curation.tiers.values():
-        fitting = [b for b in buckets if cover_scale(width, height, b) <= curation.precompute.max_upscale]
+        fitting = [
+            b
+            for b in buckets
+            if b.frames <= frames and cover_scale(width, height, b) <= curation.precompute.max_upscale
+        ]
         if fitting:
             chosen.append(
-                min(fitting, key=lambda b: (_aspect_distance(width, height, b), -b.height * b.width))
+                min(
+                    fitting,
+                    key=lambda b: (_aspect_distance(width, height, b), -b.frames, -b.height * b.width),
+                )
             )
     return list(dict.fromkeys(chosen))
 
@@ -93,7 +103,8 @@ def judge(clip: Row, recipe: Recipe) -> Row:
     if not clip["caption"]:
         return clip | {"verdict": FILTERED, "reason": reason("no_caption")}
     refused = filter_reason(clip, recipe.curation.filters)
-    buckets = best_buckets(clip["width"], clip["height"], recipe.curation)
+    frames = round((clip["end_seconds"] - clip["start_seconds"]) * recipe.curation.fps)
+    buckets = best_buckets(clip["width"], clip["height"], frames, recipe.curation)
     if refused is None and not buckets:
         refused = reason("too_small", f"{clip['width']}x{clip['height']}")
     if refused:
@@ -116,7 +127,8 @@ def judge_unit(unit: int, recipe: Recipe, layout: RunLayout) -> None:
 def settle_unit(unit: int, recipe: Recipe, layout: RunLayout, duplicates: dict[str, str]) -> dict[str, Any]:
     """Enter duplicates ({clip_id: the clip that stands for it}) and say what the unit holds.
 
-    Returns counts, and `current`: whether its shards are there already.
+    Returns counts, `current` (whether its shards are there already) and how many clips they are to hold,
+    `wanted` in all and `wanted_buckets` in each bucket.
     """
     path = clips_path(layout, unit)
     table = pq.read_table(path, schema=clip_table.SCHEMA)
@@ -138,7 +150,13 @@ def settle_unit(unit: int, recipe: Recipe, layout: RunLayout, duplicates: dict[s
     manifest = read_manifest(layout, unit)
     if current and manifest and manifest["failed"]:
         mark_failed(layout, unit, manifest["failed"])
-    return {"current": current, "wanted": len(wanted), **count_unit(layout, unit)}
+    buckets = Counter(name for row in wanted for name in row["bucket"].split())
+    return {
+        "current": current,
+        "wanted": len(wanted),
+        "wanted_buckets": dict(buckets),
+        **count_unit(layout, unit),
+    }
 
 
 def count_unit(layout: RunLayout, unit: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipelines.cluster import start_ray
 from pipelines.curation.decode import DecoderProcess
+from pipelines.curation.forecast import forecast, show_forecast
 from pipelines.curation.query import (
     NAMED_SOURCES,
     count_unit,
@@ -65,6 +66,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         with _timed(seconds, "query"):
             settled = _query(recipe, layout, units)
         _refuse_nothing(settled, recipe)
+        told = forecast(settled, recipe.curation)
+        show_forecast(told)
         stale = [unit for unit, counts in enumerate(settled) if not counts["current"]]
         with _timed(seconds, "precompute"):
             computed = _precompute(stale, settled, recipe, layout)
@@ -73,6 +76,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     check_books(summary, counts)
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
     return summary | {
+        "forecast": told,
         "decoded_sources": decoded,
         "computed_clips": computed,
         "shards": len(shards),
@@ -103,7 +107,7 @@ def _score(units: list[int], recipe: Recipe, layout: RunLayout) -> int:
     with _progress(total, "curate: score sources") as counter:
         work = partial(_score_row, recipe=recipe, layout=layout, counter=counter)
         stream = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units)).map(
-            work, num_cpus=1
+            work, num_cpus=1, num_gpus=recipe.curation.shots.gpus_per_task
         )
         return sum(row["decoded"] for row in stream.iter_rows())
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipelines.benchmark.labelled import Kind
-from pipelines.benchmark.scenery import FPS, Camera, Scene, straight
+from pipelines.benchmark.scenery import FPS, Camera, Scene, held, straight
 from pipelines.benchmark.studio import Film, Rng, Studio, crossfade
 
 DISSOLVE_FRAMES = 16
@@ -21,8 +21,7 @@ def cuts_within_one_place(studio: Studio, rng: Rng) -> Film:
     shots = []
     for corner in rng.permutation(4)[:3]:
         x, y = 0.3 * (1 if corner % 2 else -1), 0.3 * (1 if corner // 2 else -1)
-        zoom = rng.uniform(1, 1.5)
-        camera = Camera(straight((x, y), rng.uniform(0, 360), 0.05), zoom=lambda _, zoom=zoom: zoom)
+        camera = Camera(straight((x, y), rng.uniform(0, 360), 0.05), zoom=held(rng.uniform(1, 1.5)))
         things = tuple(studio.thing(rng, min(height, width)) for _ in range(2))
         shots.append(Scene(place, None, things, camera).film(rng, _length(rng), height, width))
     return _joined(shots, rng)

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -18,7 +19,9 @@ def write_film(path: Path, film: Film) -> Path:
         {"crf": str(film.crf), "preset": "veryfast"} if codec == "libx264" else {"qscale": str(film.crf // 4)}
     )
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(film.fps).limit_denominator(1001), options=quality)
+        stream: Any = container.add_stream(
+            codec, rate=Fraction(film.fps).limit_denominator(1001), options=quality
+        )
         stream.height, stream.width = film.frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on every machine

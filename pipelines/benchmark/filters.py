@@ -35,6 +35,15 @@ THRESHOLDS = {
     "too bright": ("max_luminance",),
     labelled.WEBVID: ("max_text_area", "max_watermark_area"),
 }
+SCORES = (
+    "motion_score",
+    "static_score",
+    "scene_change",
+    "text_area",
+    "watermark_area",
+    "sharpness",
+    "luminance",
+)
 FILTERS = (SHOTS, *THRESHOLDS, DUPLICATES)
 
 
@@ -215,11 +224,11 @@ def _try(trial: Trial) -> list[Outcome]:
 def _try_filter(trial: Trial, benchmark: Benchmark) -> Outcome:
     kind = next(kind for kind in labelled.KINDS[trial.filter] if kind.name == trial.kind)
     film = kind.make(benchmark.studio, trial.rng(benchmark.seed))
-    rows = _clips(_scored(film, scoring_settings(benchmark.curation)))
-    reasons = [filter_reason(row, benchmark.filters(trial.filter)) for row in rows]
+    alone = benchmark.filters(trial.filter)
+    rows = _clips(_scored(film, scoring_settings(benchmark.curation.model_copy(update={"filters": alone}))))
+    reasons = [filter_reason(row, alone) for row in rows]
     refused = all(reasons)
-    columns = ("motion_score", "static_score", "scene_change", "text_area", "watermark_area", "sharpness")
-    scores = " ".join(f"{name} {rows[0][name]:.3g}" for name in (*columns, "luminance"))
+    scores = " ".join(f"{name} {rows[0][name]:.3g}" for name in SCORES if rows[0][name] is not None)
     should = trial.refuse is not False
     return Outcome(
         trial, trial.filter, int(should), int(refused and should), int(refused and not should), scores

@@ -131,7 +131,7 @@ def credits(rng: np.random.Generator, frames: np.ndarray, speed: float) -> np.nd
 
 def title_card(rng: np.random.Generator, frames: int, height: int, width: int) -> np.ndarray:
     """Words on one colour, or on a slow gradient."""
-    shade = np.linspace(*rng.uniform(0.3, 1, 2), width, dtype=np.float32)[None, :, None]
+    shade = np.linspace(rng.uniform(0.3, 1), rng.uniform(0.3, 1), width, dtype=np.float32)[None, :, None]
     back = np.broadcast_to(shade * rng.uniform(20, 130, 3), (height, width, 3)).astype(np.uint8)
     return big_caption(rng, np.repeat(back[None], frames, 0))
 

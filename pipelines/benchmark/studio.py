@@ -24,7 +24,7 @@ from pipelines.benchmark.scenery import (
 )
 from pipelines.curation.video import crop_to
 
-SIZES = ((288, 512), (360, 640), (270, 480), (384, 512), (480, 270))  # (height, width)
+SIZES = ((288, 512), (270, 480), (288, 384), (480, 270))  # (height, width)
 Rng = np.random.Generator
 MARGIN = 1.5  # a still is so much larger than the frame, for a camera to move over
 
@@ -53,20 +53,20 @@ class Studio:
         return round(self.seconds * FPS)
 
     def size(self, rng: np.random.Generator) -> tuple[int, int]:
-        return SIZES[rng.integers(len(SIZES))]
+        return SIZES[int(rng.integers(len(SIZES)))]
 
     def shot(self, rng: np.random.Generator, frames: int | None = None, **size: int) -> np.ndarray:
         """Good footage: sharp, moving, without text."""
         frames = frames or self.frames
         height, width = (size["height"], size["width"]) if size else self.size(rng)
         if self.clips:
-            return _part(rng, self.clips[rng.integers(len(self.clips))], frames, height, width)
+            return _part(rng, self.clips[int(rng.integers(len(self.clips)))], frames, height, width)
         return self.scene(rng, height, width).film(rng, frames, height, width)
 
     def scene(self, rng: np.random.Generator, height: int, width: int) -> Scene:
         """A generated place with things that move, under one of four kinds of camera."""
         back = self.still(rng, height, width)
-        front = foliage(rng, *back.shape[:2])
+        front: np.ndarray | None = foliage(rng, *back.shape[:2])
         things = tuple(self.thing(rng, min(height, width)) for _ in range(rng.integers(1, 4)))
         speed, degrees = rng.uniform(0.06, 0.3), rng.uniform(0, 360)
         match rng.integers(4):
@@ -98,12 +98,12 @@ class Studio:
         tall, wide = round(height * margin), round(width * margin)
         if not self.clips:
             return landscape(rng, tall, wide)
-        clip = self.clips[rng.integers(len(self.clips))]
+        clip = self.clips[int(rng.integers(len(self.clips)))]
         return crop_to(clip[rng.integers(len(clip))][None], tall, wide)[0]
 
     def wall(self, rng: np.random.Generator, height: int, width: int, margin: float = MARGIN) -> np.ndarray:
         """A picture of regular strokes that are no text."""
-        draw = (bricks, facade, fence)[rng.integers(3)]
+        draw = (bricks, facade, fence)[int(rng.integers(3))]
         return draw(rng, round(height * margin), round(width * margin))
 
 

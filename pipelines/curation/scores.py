@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-TEXT_SIDE_PIXELS = 320
+TEXT_SIDE_PIXELS = 256
+MARK_SIDE_PIXELS = 384
+SAME_STROKES = 0.4
 TEXT_CONFIDENCE = 0.6
 TALLEST_LINE_SHARE = 0.35
 CHANGED_GREY_LEVELS = 6
@@ -15,6 +17,7 @@ UNCHANGED_SHARE = 0.001
 CHANGE_SIDE_PIXELS = 128
 MOVED_GREY_LEVELS = 12
 LEAST_OVERLAP = 0.2
+DOUBTFUL_CHANGE = 0.05
 BLOCK_PIXELS = 16
 
 
@@ -54,11 +57,19 @@ def motion_score(grey: np.ndarray, fps: float) -> float:
 
 
 def unchanged_pairs(grey: np.ndarray) -> np.ndarray:
-    """(T−1,) bool: neighbouring frames without any change beyond the coding noise; one frame: [True]."""
+    """(T−1,) bool: neighbouring frames without any change beyond the coding noise; one frame: [True].
+
+    Light that comes and goes over the whole frame is no change.
+    """
     import cv2
 
     smooth = [cv2.blur(frame, (3, 3)) for frame in grey]
-    changed = [float((cv2.absdiff(one, two) > CHANGED_GREY_LEVELS).mean()) for one, two in pairwise(smooth)]
+    means = [max(1.0, float(frame.mean())) for frame in smooth]
+    changed = []
+    for (one, mean), (two, later_mean) in pairwise(zip(smooth, means, strict=True)):
+        as_lit = cv2.convertScaleAbs(two, alpha=mean / later_mean)
+        shares = [float((cv2.absdiff(one, other) > CHANGED_GREY_LEVELS).mean()) for other in (two, as_lit)]
+        changed.append(min(shares))
     return np.array(changed or [0.0]) <= UNCHANGED_SHARE
 
 
@@ -71,7 +82,6 @@ def scene_change(grey: np.ndarray) -> float:
     nothing, whatever its motion score.
     """
     import cv2
-    from scipy.linalg import fractional_matrix_power
 
     height, width = grey.shape[1:]
     scale = CHANGE_SIDE_PIXELS / min(height, width)
@@ -84,10 +94,31 @@ def scene_change(grey: np.ndarray) -> float:
     move, _ = cv2.estimateAffine2D(points, points + flow[ys, xs], ransacReprojThreshold=0.7)
     if move is None or np.linalg.det(move[:, :2]) <= 0:
         return 1.0
-    whole = np.vstack([move, [0, 0, 1]])
-    half = np.real(fractional_matrix_power(whole, middle / max(1, last)))
-    shares = [_unexplained(pictures[0], pictures[i], m[:2]) for i, m in ((last, whole), (middle, half))]
-    return max(shares)
+    share = middle / max(1, last)
+    change = _unexplained_move(pictures[0], pictures[middle], pictures[last], move, share)
+    if change == 0 or change > DOUBTFUL_CHANGE:
+        return change
+    # Flow is a little off where there is little texture: align by the pictures themselves.
+    enough = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    start = move.astype(np.float32)
+    try:
+        _, better = cv2.findTransformECC(
+            pictures[0], pictures[last], start, cv2.MOTION_AFFINE, enough, None, 3
+        )
+    except cv2.error:  # it did not converge
+        return change
+    return min(change, _unexplained_move(pictures[0], pictures[middle], pictures[last], better, share))
+
+
+def _unexplained_move(
+    first: np.ndarray, middle: np.ndarray, last: np.ndarray, move: np.ndarray, share: float
+) -> float:
+    """What `move` (2, 3) leaves of the last frame, or `share` of it of the middle one, whichever is more."""
+    from scipy.linalg import fractional_matrix_power
+
+    whole = np.vstack([move, [0, 0, 1]]).astype(np.float64)
+    part = np.real(fractional_matrix_power(whole, share))
+    return max(_unexplained(first, last, whole[:2]), _unexplained(first, middle, part[:2]))
 
 
 def _unexplained(first: np.ndarray, later: np.ndarray, move: np.ndarray) -> float:
@@ -145,20 +176,44 @@ def text_area(frames: np.ndarray) -> float:
 def watermark_area(frames: np.ndarray) -> float:
     """Share of the frame under text that stays where it is while the picture moves.
 
-    The detector looks at the mean over time: what moves blurs away, and even a translucent mark stands out.
+    The detector looks at the mean over time, enlarged: what moves blurs away, and even a small or translucent
+    mark stands out. Strokes that the first and the last frame do not share are a sign that went by.
     """
-    mean = np.add.reduce(frames, axis=0, dtype=np.uint32) // len(frames)
-    return _share_of_text(mean.astype(np.uint8))
+    import cv2
+
+    mean = (np.add.reduce(frames, axis=0, dtype=np.uint32) // len(frames)).astype(np.uint8)
+    scale = MARK_SIDE_PIXELS / min(mean.shape[:2])
+    large = cv2.resize(mean, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    lines = [line / scale for line in _text_lines(large)]
+    first, last = (cv2.Sobel(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_32F, 1, 0) for f in frames[[0, -1]])
+    staying = [line for line in lines if _correlation(line, first, last) > SAME_STROKES]
+    return float(_under(staying, mean.shape[:2]).mean())
 
 
 def _share_of_text(frame: np.ndarray) -> float:
+    return float(_under(_text_lines(frame), frame.shape[:2]).mean())
+
+
+def _text_lines(frame: np.ndarray) -> list[np.ndarray]:
+    """Boxes (4, 2) around lines of text."""
+    found = _text_detector()(np.ascontiguousarray(frame[:, :, ::-1]))
+    return [box for box in (() if found.boxes is None else found.boxes) if _is_line(box, frame.shape[:2])]
+
+
+def _under(lines: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """(H, W) uint8: 1 inside the boxes."""
     import cv2
 
-    found = _text_detector()(np.ascontiguousarray(frame[:, :, ::-1]))
-    mask = np.zeros(frame.shape[:2], np.uint8)
-    lines = [box for box in (() if found.boxes is None else found.boxes) if _is_line(box, mask.shape)]
+    mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(mask, [np.round(line).astype(np.int32) for line in lines], 1)  # type: ignore[call-overload]
-    return float(mask.mean())
+    return mask
+
+
+def _correlation(line: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
+    """Of two pictures inside a box, -1 to 1."""
+    inside = _under([line], one.shape) == 1
+    a, b = one[inside], other[inside]
+    return float(a @ b / np.sqrt(max(1e-6, float((a @ a) * (b @ b)))))
 
 
 def _is_line(box: np.ndarray, frame_shape: tuple[int, ...]) -> bool:

@@ -47,6 +47,14 @@ def test_still_frames_with_coding_noise_are_static(
     assert not unchanged_pairs(grey_frames(make_scene(0, 8))).any()
 
 
+def test_light_that_comes_and_goes_is_no_motion(make_scene: MakeScene) -> None:
+    photo = 0.7 * make_scene(0, 8, pixels_per_frame=0).astype(np.float32)
+    gains = 1 + 0.06 * np.sin(np.arange(8))[:, None, None, None]
+    flicker = grey_frames(np.clip(photo * gains, 0, 255).astype(np.uint8))
+    assert unchanged_pairs(flicker).all()
+    assert motion_score(flicker, 8) == 0
+
+
 def test_text_is_found_and_texture_is_not(make_scene: MakeScene) -> None:
     frames = make_scene(0, 3, height=256, width=384)
     without = text_area(frames)
@@ -65,6 +73,12 @@ def test_a_mark_is_text_that_stays_while_the_picture_moves(make_scene: MakeScene
         cv2.putText(mark, "stockvideo", (90, 140), cv2.FONT_HERSHEY_DUPLEX, 1.4, (255, 255, 255), 3)
         frame += 0.5 * (mark > 0) * (255 - frame)
     assert 0.02 < watermark_area(marked.astype(np.uint8)) < 0.15
+    passing = moving.copy()
+    for number, frame in enumerate(passing):
+        at = (40 + 9 * number, 140)
+        cv2.putText(frame, "BAKERY", at, cv2.FONT_HERSHEY_DUPLEX, 1.0, (255, 255, 255), 2)
+    assert text_area(passing) > 0.01
+    assert watermark_area(passing) == 0
     credits = moving.copy()
     for number, frame in enumerate(credits):
         for row in range(3):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.benchmark import benchmark
 from jobs.curate import curate
 from jobs.demo import demo
 from jobs.embedded import models, sprites
@@ -43,6 +44,7 @@ for command in COMMANDS:
 embedded.command()(sprites)
 embedded.command()(models)
 app.add_typer(embedded, name="embedded")
+app.add_typer(benchmark, name="benchmark")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,21 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     raise TypeError(f"cannot fingerprint a {type(value).__name__}: give plain data")
+
+
+def file_sha256(path: str) -> str:
+    """Hash of a file's bytes; read once as long as the file is not written to.
+
+    Raises FileNotFoundError.
+    """
+    found = Path(path).stat()
+    return _file_sha256(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=16)
+def _file_sha256(path: str, modified_ns: int, size_bytes: int) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def source_fingerprint(*packages: str) -> str:

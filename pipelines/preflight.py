@@ -79,6 +79,9 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
         yield f"models.flow: no file {models.flow}; `torch.export.save(program, 'raft.pt2')` makes one"
     if "curate" in steps:
         yield from caption_model_faults(recipe)
+    weights = recipe.curation.shots.weights
+    if weights is not None and not os.path.isfile(weights):
+        yield f"curation.shots.weights: no file {weights}; it is TransNetV2's, .pth or .safetensors"
     if models.video_classifier is not None and recipe.evaluate is not None:
         yield from _folder_faults("models.video_classifier", models.video_classifier, ("",))
     tokenizers = [

@@ -89,9 +89,19 @@ class DecodeSettings(Settings):
 
 
 class ShotSettings(Settings):
-    detector: Literal["content", "adaptive", "none"] = "adaptive"
+    detector: Literal["content", "adaptive", "transnetv2", "none"] = "adaptive"
     threshold: PositiveFloat | None = Field(None, description="default: the detector's own")
+    weights: str | None = Field(None, description="file of TransNetV2's weights")
+    gpus_per_task: Annotated[float, Field(ge=0)] = Field(
+        0, description="share of a GPU that a scoring task takes for TransNetV2; 0: it runs on the CPU"
+    )
     clips_per_shot: PositiveInt = Field(1, description="clips cut from a shot's start on, at most")
+
+    @model_validator(mode="after")
+    def _network_has_weights(self) -> Self:
+        if (self.detector == "transnetv2") != (self.weights is not None):
+            raise ValueError("detector=transnetv2 and weights=FILE go together")
+        return self
 
 
 class FilterSettings(Settings):
@@ -102,13 +112,26 @@ class FilterSettings(Settings):
     )
     max_motion: float | None = None
     max_static: Fraction | None = Field(None, description="share of frame pairs without any change")
+    min_scene_change: Fraction | None = Field(
+        None, description="share of the frame that an even camera move over one picture does not explain"
+    )
     max_text_area: Fraction | None = Field(None, description="share of the frame under detected text")
-    min_sharpness: float | None = Field(None, description="variance of the Laplacian, 8-bit grey values")
+    max_watermark_area: Fraction | None = Field(
+        None, description="share of the frame under text that stays in its place"
+    )
+    min_sharpness: float | None = Field(
+        None, description="Laplacian over gradient in the sharpest hundredth of the frame, 1/pixel"
+    )
     min_luminance: float | None = Field(None, ge=0, le=255)
     max_luminance: float | None = Field(None, ge=0, le=255)
     max_phash_distance: int | None = Field(
         None, ge=0, le=16, description="bits of 64 in which near-duplicates may differ; null: no such filter"
     )
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether a filter needs the text detector."""
+        return self.max_text_area is not None or self.max_watermark_area is not None
 
 
 class CaptionSettings(Settings):
@@ -155,9 +178,14 @@ class CurationSettings(Settings):
     precompute: PrecomputeSettings = PrecomputeSettings()
 
     @property
+    def clip_frames(self) -> tuple[int, ...]:
+        """Lengths that a clip can have, those of the buckets, the longest first."""
+        return tuple(sorted({b.frames for buckets in self.tiers.values() for b in buckets}, reverse=True))
+
+    @property
     def clip_seconds(self) -> float:
-        """Length of a clip: the frames of the longest bucket."""
-        return max(bucket.frames for buckets in self.tiers.values() for bucket in buckets) / self.fps
+        """Length of a clip of which the shot has enough: the frames of the longest bucket."""
+        return self.clip_frames[0] / self.fps
 
 
 # ---------------------------------------------------------------- models
@@ -389,12 +417,13 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     data = {name: absolute(getattr(recipe.data, name)) for name in ("table", "root", "exclude_sources")}
     models = {name: absolute(path) for name, path in recipe.models.model_dump().items()}
     captions = {"model": absolute(recipe.curation.captions.model)}
+    shots = recipe.curation.shots.model_copy(update={"weights": absolute(recipe.curation.shots.weights)})
     return recipe.model_copy(
         update={
             "run_directory": absolute(recipe.run_directory),
             "data": recipe.data.model_copy(update=data),
             "curation": recipe.curation.model_copy(
-                update={"captions": recipe.curation.captions.model_copy(update=captions)}
+                update={"captions": recipe.curation.captions.model_copy(update=captions), "shots": shots}
             ),
             "models": recipe.models.model_copy(update=models),
         }

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pipelines.recipe import Recipe, RecipeError, Settings
 
 RECIPES = Path(__file__).parent.parent / "jobs" / "recipes"
+SOURCES = RECIPES / "sources"
 
 
 def find_recipe(name: str) -> Path:
@@ -24,22 +25,54 @@ def find_recipe(name: str) -> Path:
 def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """Parse a recipe file with `section.key=value` overrides.
 
+    `source=NAME`, in the file or as an override, lays the settings of a kind of source over it (its columns,
+    and thresholds that its watermark asks for); other overrides go on top of those.
+
     Raises RecipeError with every fault at once: unknown keys (and the nearest known one), wrong types,
     values out of range.
     """
     path = find_recipe(name)
+    tree = _read(path)
+    for override in overrides:
+        _set(tree, override)
+    if source := tree.pop("source", None):
+        tree = _laid_over(_read(path), _read(_find_source(source)))
+        for override in overrides:
+            _set(tree, override)
+        tree.pop("source", None)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{path}:\n" + "\n".join(map(_fault, error.errors()))) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path} must hold a mapping of settings")
-    for override in overrides:
-        _set(tree, override)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise RecipeError(f"{path}:\n" + "\n".join(map(_fault, error.errors()))) from error
+    return tree
+
+
+def _find_source(name: Any) -> Path:
+    path = SOURCES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in SOURCES.glob("*.yaml")))
+        raise RecipeError(f"source={name}: no such source; there are {known}")
+    return path
+
+
+def _laid_over(tree: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """`tree` with the values of `settings` in it, section by section."""
+    merged = dict(tree)
+    for key, value in settings.items():
+        below = merged.get(key)
+        merged[key] = (
+            _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        )
+    return merged
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

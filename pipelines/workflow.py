@@ -107,6 +107,7 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
     """The recipe's steps; each fingerprint holds the one before, so that a change runs through to the end."""
     from pipelines.curation.exclusions import listed_exclusions
     from pipelines.curation.run import curate
+    from pipelines.curation.score import scoring_fingerprint
 
     models = recipe.models
     frozen = [
@@ -118,6 +119,7 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
         table_stamp(recipe.data),
         sorted(listed_exclusions(layout, recipe.data.exclude_sources)),
         recipe.curation,
+        scoring_fingerprint(recipe.curation),  # the content of TransNetV2's weights is in it
         frozen,
         source_fingerprint("pipelines.curation"),
     )

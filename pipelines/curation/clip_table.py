@@ -29,7 +29,9 @@ SCHEMA = pa.schema(
         ("bucket", pa.string()),  # one per tier, separated by spaces
         ("motion_score", pa.float64()),  # scores that were not computed are null
         ("static_score", pa.float64()),
+        ("scene_change", pa.float64()),
         ("text_area", pa.float64()),
+        ("watermark_area", pa.float64()),
         ("sharpness", pa.float64()),
         ("luminance", pa.float64()),
         ("phash", pa.string()),

@@ -57,17 +57,25 @@ def filter_reason(clip: Row, filters: FilterSettings) -> str | None:
     return None
 
 
-def best_buckets(width: int, height: int, curation: CurationSettings) -> list[Bucket]:
-    """The best-fitting bucket of each tier: nearest in aspect ratio, then the largest.
+def best_buckets(width: int, height: int, frames: int, curation: CurationSettings) -> list[Bucket]:
+    """The best-fitting bucket of each tier: nearest in aspect ratio, then the longest, then the largest.
 
-    Buckets that would enlarge the clip by more than `max_upscale` are out; a tier may have none left.
+    Buckets with more frames than the clip, and those that would enlarge it by more than `max_upscale`, are
+    out; a tier may have none left.
     """
     chosen = []
     for buckets in curation.tiers.values():
-        fitting = [b for b in buckets if cover_scale(width, height, b) <= curation.precompute.max_upscale]
+        fitting = [
+            b
+            for b in buckets
+            if b.frames <= frames and cover_scale(width, height, b) <= curation.precompute.max_upscale
+        ]
         if fitting:
             chosen.append(
-                min(fitting, key=lambda b: (_aspect_distance(width, height, b), -b.height * b.width))
+                min(
+                    fitting,
+                    key=lambda b: (_aspect_distance(width, height, b), -b.frames, -b.height * b.width),
+                )
             )
     return list(dict.fromkeys(chosen))
 
@@ -84,7 +92,8 @@ def judge(clip: Row, split: CaptionSplit, recipe: Recipe) -> Row:
     if not clip["caption"]:
         return clip | {"verdict": FILTERED, "reason": reason("no_caption")}
     refused = filter_reason(clip, recipe.curation.filters)
-    buckets = best_buckets(clip["width"], clip["height"], recipe.curation)
+    frames = round((clip["end_seconds"] - clip["start_seconds"]) * recipe.curation.fps)
+    buckets = best_buckets(clip["width"], clip["height"], frames, recipe.curation)
     if refused is None and not buckets:
         refused = reason("too_small", f"{clip['width']}x{clip['height']}")
     if refused:
@@ -112,7 +121,8 @@ def settle_unit(
     """Enter duplicates (see find_duplicates) and excluded sources, and say what the unit holds.
 
     A clip that is taken down still stands for its copies: they do not come back in its place.
-    Returns counts, and `current`: whether the unit's shards are there already.
+    Returns counts, `current` (whether the unit's shards are there already) and how many clips they are to
+    hold, `wanted` in all and `wanted_buckets` in each bucket.
     """
     path = clips_path(layout, unit)
     rows = pq.read_table(path, schema=clip_table.SCHEMA).to_pylist()
@@ -125,7 +135,13 @@ def settle_unit(
     manifest = read_manifest(layout, unit)
     if current and manifest and manifest["failed"]:
         mark_failed(layout, unit, manifest["failed"])
-    return {"current": current, "wanted": len(wanted), **count_unit(unit, layout)}
+    buckets = Counter(name for row in wanted for name in row["bucket"].split())
+    return {
+        "current": current,
+        "wanted": len(wanted),
+        "wanted_buckets": dict(buckets),
+        **count_unit(unit, layout),
+    }
 
 
 def forget_failures(unit: int, recipe: Recipe, layout: RunLayout) -> None:

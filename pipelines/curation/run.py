@@ -16,6 +16,7 @@ from pipelines.curation.caption_splits import split_captions
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.exclusions import listed_exclusions, remember_exclusions
+from pipelines.curation.forecast import forecast, show_forecast
 from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_peak
 from pipelines.curation.query import NAMED_SOURCES, count_unit, forget_failures, judge_unit, settle_unit
 from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_sources
@@ -70,6 +71,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         with _timed(seconds, "query"):
             settled = _query(units, recipe, layout, excluded, peaks)
         _refuse_nothing(settled, recipe)
+        told = forecast(settled, recipe.curation)
+        show_forecast(told)
         stale = [unit for unit, counts in enumerate(settled) if not counts["current"]]
         with _timed(seconds, "precompute"):
             computed = _precompute(stale, settled, recipe, layout, peaks)
@@ -81,6 +84,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
     return summary | {
         **captions,
+        "forecast": told,
         "decoded_sources": decoded,
         "computed_clips": computed,
         "shards": len(shards),
@@ -149,7 +153,8 @@ def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[st
     decoded = 0
     with _progress(sum(count or 0 for count in lacking), "curate: score sources") as counter:
         work = partial(_score_row, recipe=recipe, layout=layout, excluded=excluded, counter=counter)
-        for row in _stream(unscored).map(work, num_cpus=1).iter_rows():
+        gpus = recipe.curation.shots.gpus_per_task
+        for row in _stream(unscored).map(work, num_cpus=1, num_gpus=gpus).iter_rows():
             decoded += row["decoded"]
             peaks.note("score", row["peak_gb"])
             peaks.note("decoder", row["decoder_peak_gb"])

@@ -15,15 +15,15 @@ from pipelines.curation import clip_table
 from pipelines.curation.decode import DecoderError, DecoderProcess, beat
 from pipelines.curation.remote import local_file
 from pipelines.curation.scores import clip_scores
-from pipelines.curation.shots import LONGEST_LAG_FRAMES, CutDetector
+from pipelines.curation.shots import cut_detector
 from pipelines.curation.sources import data_root, resolve_uri, unit_sources
 from pipelines.curation.verdicts import FAILED, FILTERED, QUARANTINED, reason
 from pipelines.curation.video import Video, clip_times, open_video
-from pipelines.fingerprint import fingerprint
+from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import CurationSettings, Recipe, Settings, ShotSettings
 
-SCORING_VERSION = 1  # raise when the same settings give other rows
+SCORING_VERSION = 2  # raise when the same settings give other rows
 
 # The clip table without what the query adds from the source table, captions and thresholds.
 ADDED_BY_QUERY = {"license", "split", "labels", "caption", "appearance_caption", "motion_caption"}
@@ -39,28 +39,32 @@ class ScoringSettings(Settings):
     """All that the rows of pass 1 depend on beside the files."""
 
     fps: float
-    clip_frames: int
+    clip_frames: tuple[int, ...]  # lengths that a clip can have, the longest first
     short_side_pixels: int
     shots: ShotSettings
     text: bool
 
     @property
     def clip_seconds(self) -> float:
-        return self.clip_frames / self.fps
+        return self.clip_frames[0] / self.fps
 
 
 def scoring_settings(curation: CurationSettings) -> ScoringSettings:
     return ScoringSettings(
         fps=curation.fps,
-        clip_frames=round(curation.clip_seconds * curation.fps),
+        clip_frames=curation.clip_frames,
         short_side_pixels=curation.decode.score_short_side_pixels,
-        shots=curation.shots,
-        text=curation.filters.max_text_area is not None,
+        shots=curation.shots.model_copy(update={"gpus_per_task": 0}),  # decides where, not what
+        text=curation.filters.reads_text,
     )
 
 
 def scoring_fingerprint(curation: CurationSettings) -> str:
-    return fingerprint("scores", SCORING_VERSION, scoring_settings(curation))
+    settings = scoring_settings(curation)
+    weights = settings.shots.weights
+    content = None if weights is None else file_sha256(weights)  # of the file, wherever it lies
+    shots = settings.shots.model_copy(update={"weights": content})
+    return fingerprint("scores", SCORING_VERSION, settings.model_copy(update={"shots": shots}))
 
 
 def scores_path(layout: RunLayout, unit: int, stamp: str) -> Path:
@@ -199,8 +203,8 @@ def _shots(video: Video, settings: ScoringSettings) -> Iterator[tuple[Shot, int]
     count = len(video.starts_seconds)
     scale = min(1.0, settings.short_side_pixels / min(video.width, video.height))
     width, height = max(1, round(video.width * scale)), max(1, round(video.height * scale))
-    detector = CutDetector(settings.shots, video.fps)
-    recent: deque[tuple[int, np.ndarray]] = deque(maxlen=LONGEST_LAG_FRAMES)
+    detector = cut_detector(settings.shots, video.fps)
+    recent: deque[tuple[int, np.ndarray]] = deque(maxlen=detector.lag_frames)
     shot = _begin(video, 0, settings)
     for index, frame in video.frames(np.arange(count), width, height):
         recent.append((index, frame))
@@ -219,9 +223,9 @@ def _shots(video: Video, settings: ScoringSettings) -> Iterator[tuple[Shot, int]
 
 
 def _begin(video: Video, first: int, settings: ScoringSettings) -> Shot:
-    start = float(video.starts_seconds[first])
+    start, longest = float(video.starts_seconds[first]), settings.clip_frames[0]
     clips = [
-        video.shown_at(clip_times(start + number * settings.clip_seconds, settings.clip_frames, settings.fps))
+        video.shown_at(clip_times(start + number * settings.clip_seconds, longest, settings.fps))
         for number in range(settings.shots.clips_per_shot)
     ]
     return Shot(first, clips)
@@ -241,17 +245,24 @@ def _shot_rows(video: Video, shot: Shot, end: int, settings: ScoringSettings) ->
     rows = []
     for number, indices in enumerate(shot.clips):
         start = shot_start + number * settings.clip_seconds
-        if indices[-1] >= end or start + settings.clip_seconds > shot_end + half_frame:
+        fitting = (
+            length
+            for length in settings.clip_frames
+            if indices[length - 1] < end and start + length / settings.fps <= shot_end + half_frame
+        )
+        length = next(fitting, None)
+        if length is None:
             break
-        frames = np.stack([shot.frames[int(index)] for index in indices])
+        frames = np.stack([shot.frames[int(index)] for index in indices[:length]])
         span = {
             "start_seconds": round(start, 4),
-            "end_seconds": round(start + settings.clip_seconds, 4),
+            "end_seconds": round(start + length / settings.fps, 4),
         }
         rows.append(common | span | clip_scores(frames, settings.fps, text=settings.text))
         beat()
     if rows:
         return rows
-    short = reason("too_short", f"{shot_end - shot_start:.2f} s of {settings.clip_seconds:.2f} s")
+    needed = settings.clip_frames[-1] / settings.fps
+    short = reason("too_short", f"{shot_end - shot_start:.2f} s of {needed:.2f} s")
     span = {"start_seconds": common["shot_start_seconds"], "end_seconds": common["shot_end_seconds"]}
     return [common | span | {"verdict": FILTERED, "reason": short}]

@@ -1,51 +1,117 @@
-"""Cuts between shots, found while frames go by: PySceneDetect's detectors fed from memory."""
+"""Cuts between shots, found while frames go by: PySceneDetect's detectors fed from memory, or TransNetV2."""
 
-from typing import Any
+from collections import deque
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipelines.recipe import ShotSettings
 
-# The content detector may merge cuts closer than its shortest scene (15 frames) and report them that late.
-LONGEST_LAG_FRAMES = 32
+FLASH_FRAMES = 3  # light that is back to what it was after so many frames is no cut
+FLASH_SHARE = 0.5
+LOOK_PIXELS = 32
+# PySceneDetect's adaptive detector asks for 15; cuts within one place, of the same colours, have about 10.
+LEAST_CHANGE = 8.0
 
 
-class CutDetector:
-    """Feed the frames of a video in order; cuts come back up to `LONGEST_LAG_FRAMES` later."""
+class CutDetector(Protocol):
+    """Feed the frames of a video in order; cuts come back up to `lag_frames` later."""
 
-    def __init__(self, settings: ShotSettings, fps: float) -> None:
-        self._detector = _detector(settings)
-        self._fps = fps
-        self._last: Any = None
+    lag_frames: int
 
     def feed(self, index: int, frame: np.ndarray) -> list[int]:
         """Indices of the first frames of new shots that this frame, (H, W, 3) uint8 RGB, made certain."""
-        if self._detector is None:
-            return []
-        from scenedetect import FrameTimecode
-
-        self._last = FrameTimecode(index, fps=self._fps)
-        bgr = np.ascontiguousarray(frame[:, :, ::-1])
-        return [int(cut.frame_num) for cut in self._detector.process_frame(self._last, bgr)]
 
     def finish(self) -> list[int]:
         """Cuts that only the end of the video made certain."""
-        if self._detector is None or self._last is None:
+
+
+def cut_detector(settings: ShotSettings, fps: float) -> CutDetector:
+    match settings.detector:
+        case "none":
+            return NoCuts()
+        case "transnetv2":
+            from pipelines.curation.transnet import TransNetCuts
+
+            assert settings.weights is not None
+            return TransNetCuts(settings.weights, settings.threshold)
+        case _:
+            return SceneDetectCuts(settings, fps)
+
+
+class NoCuts:
+    """A file is one shot."""
+
+    lag_frames = 0
+
+    def feed(self, index: int, frame: np.ndarray) -> list[int]:
+        return []
+
+    def finish(self) -> list[int]:
+        return []
+
+
+class SceneDetectCuts:
+    """PySceneDetect's cuts, without those that are flashes of light."""
+
+    # The content detector may merge cuts closer than its shortest scene (15 frames), and report them late.
+    lag_frames = 32 + FLASH_FRAMES
+
+    def __init__(self, settings: ShotSettings, fps: float) -> None:
+        self._detector = _scene_detector(settings)
+        self._fps = fps
+        self._last: Any = None
+        self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=self.lag_frames + FLASH_FRAMES + 1)
+        self._unconfirmed: list[int] = []
+
+    def feed(self, index: int, frame: np.ndarray) -> list[int]:
+        from scenedetect import FrameTimecode
+
+        self._recent.append((index, frame))
+        self._last = FrameTimecode(index, fps=self._fps)
+        bgr = np.ascontiguousarray(frame[:, :, ::-1])
+        self._unconfirmed += [int(cut.frame_num) for cut in self._detector.process_frame(self._last, bgr)]
+        return self._confirmed(index - FLASH_FRAMES)
+
+    def finish(self) -> list[int]:
+        if self._last is None:
             return []
-        return [int(cut.frame_num) for cut in self._detector.post_process(self._last)]
+        self._unconfirmed += [int(cut.frame_num) for cut in self._detector.post_process(self._last)]
+        return self._confirmed(int(self._last.frame_num))
+
+    def _confirmed(self, until: int) -> list[int]:
+        ripe = [cut for cut in self._unconfirmed if cut <= until]
+        self._unconfirmed = [cut for cut in self._unconfirmed if cut > until]
+        return [cut for cut in ripe if not self._is_flash(cut)]
+
+    def _is_flash(self, cut: int) -> bool:
+        """Whether some picture soon after the jump is like one shortly before it."""
+        near = {i: _small(f) for i, f in self._recent if abs(i - cut + 0.5) < FLASH_FRAMES + 1}
+        before = [picture for index, picture in near.items() if index < cut]
+        after = [picture for index, picture in near.items() if index >= cut]
+        jump = _difference(before[-1], after[0])
+        return min(_difference(one, other) for one in before for other in after) < FLASH_SHARE * jump
 
 
-def _detector(settings: ShotSettings) -> Any:
+def _scene_detector(settings: ShotSettings) -> Any:
     from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
     match settings.detector, settings.threshold:
-        case "none", _:
-            return None
         case "adaptive", None:
-            return AdaptiveDetector()
+            return AdaptiveDetector(min_content_val=LEAST_CHANGE)
         case "adaptive", threshold:
-            return AdaptiveDetector(adaptive_threshold=threshold)
+            return AdaptiveDetector(adaptive_threshold=threshold, min_content_val=LEAST_CHANGE)
         case _, None:
             return ContentDetector()
         case _, threshold:
             return ContentDetector(threshold=threshold)
+
+
+def _small(frame: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(frame, (LOOK_PIXELS, LOOK_PIXELS), interpolation=cv2.INTER_AREA).astype(np.int16)
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).mean())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("demo", "run", "curate", "train", "evaluate", "generate", "report", "embedded")
+COMMANDS = ("demo", "run", "curate", "train", "evaluate", "generate", "report", "benchmark", "embedded")
 
 
 def dreamer(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,7 @@ def test_help_needs_no_library_that_is_slow_to_load():
     assert printed.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", COMMANDS[:-1])
+@pytest.mark.parametrize("command", COMMANDS[:-2])
 def test_every_command_teaches_by_example(command):
     assert f"\n  dreamer {command} " in dreamer(command, "--help").stdout.replace(
         "  dreamer demo\n", "  dreamer demo \n"

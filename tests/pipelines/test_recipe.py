@@ -50,6 +50,24 @@ def test_overrides_reach_nested_keys_list_entries_and_sections_that_are_not_ther
     assert recipe.seed == 3
 
 
+def test_a_source_lays_its_columns_and_thresholds_over_a_recipe_and_overrides_lie_on_top():
+    plain = load_recipe("stock")
+    webvid = load_recipe("stock", ("curation.filters.max_text_area=0.05", "source=webvid"))
+    filters = webvid.curation.filters
+    assert filters.max_text_area == 0.05
+    assert filters.max_watermark_area > plain.curation.filters.max_watermark_area
+    assert filters.min_sharpness == plain.curation.filters.min_sharpness
+    assert load_recipe("demo", ("source=pexels",)).data.columns.caption == "title"
+    with pytest.raises(RecipeError, match="source=vimeo: no such source; there are pexels, webvid"):
+        load_recipe("stock", ("source=vimeo",))
+
+
+def test_transnetv2_and_its_weights_go_together():
+    for override in ("curation.shots.detector=transnetv2", "curation.shots.weights=net.pth"):
+        with pytest.raises(RecipeError, match="go together"):
+            load_recipe("stock", (override,))
+
+
 def test_a_section_can_be_taken_out():
     assert load_recipe("demo", ("evaluate=null",)).evaluate is None
 

@@ -142,6 +142,9 @@ def test_every_source_ends_in_the_books(first_run: tuple[Recipe, dict[str, Any]]
         "duplicate": 1,
     }
     assert summary["buckets"] == {"8x32x32": 6, "8x48x64": 6}
+    told = {row["bucket"]: row["clips"] for row in summary["forecast"]["buckets"]}
+    assert told == {"8x32x32": 5, "8x48x64": 5, "8x64x48": 0}  # one kept clip is in a split without shards
+    assert summary["forecast"]["dropped"] == summary["reasons"]
     assert [source for source, _ in summary["unreadable"]] == ["v10", "v11", "v12", "v13", "v9"]
     assert summary["unreadable"][0] == ["v10", "empty_file"]
     table = read_clips(layout_of(recipe), verdict=None)

@@ -15,7 +15,7 @@ from pipelines.curation.score import ScoringSettings, score_video
 from pipelines.curation.video import decode_size, open_video, read_clip
 from pipelines.recipe import Bucket, DecodeSettings, ShotSettings
 
-SCORING = ScoringSettings(fps=8, clip_frames=8, short_side_pixels=64, shots=ShotSettings(), text=False)
+SCORING = ScoringSettings(fps=8, clip_frames=(8,), short_side_pixels=64, shots=ShotSettings(), text=False)
 MakeVideo = Callable[..., Path]
 MakeScene = Callable[..., np.ndarray]
 

@@ -10,9 +10,13 @@ from pipelines.curation.score import ScoringSettings, score_video
 from pipelines.recipe import ShotSettings
 
 
-def scoring(**shots: object) -> ScoringSettings:
+def scoring(clip_frames: tuple[int, ...] = (8,), **shots: object) -> ScoringSettings:
     return ScoringSettings(
-        fps=8, clip_frames=8, short_side_pixels=96, shots=ShotSettings.model_validate(shots), text=False
+        fps=8,
+        clip_frames=clip_frames,
+        short_side_pixels=96,
+        shots=ShotSettings.model_validate(shots),
+        text=False,
     )
 
 
@@ -57,3 +61,24 @@ def test_a_shot_shorter_than_a_clip_says_so(
     rows = score_video(str(make_video(tmp_path / "v.mp4", frames, fps=24)), scoring())
     assert [row.get("verdict") for row in rows] == [None, "filtered"]
     assert rows[1]["reason"] == "too_short: 0.83 s of 1.00 s"
+
+
+def test_a_short_shot_gives_a_clip_for_the_buckets_that_it_has_room_for(
+    tmp_path: Path, make_video: Callable[..., Path], make_scene: Callable[..., np.ndarray]
+) -> None:
+    frames = np.concatenate([make_scene(1, 30), make_scene(2, 20)])
+    rows = score_video(str(make_video(tmp_path / "v.mp4", frames, fps=24)), scoring((8, 4)))
+    assert [round(row["end_seconds"] - row["start_seconds"], 3) for row in rows] == [1.0, 0.5]
+    assert [row.get("verdict") for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize("detector", ["adaptive", "content"])
+def test_a_flash_of_light_is_no_cut_and_a_cut_through_a_flash_is_one(
+    tmp_path: Path, make_video: Callable[..., Path], make_scene: Callable[..., np.ndarray], detector: str
+) -> None:
+    frames = np.concatenate([make_scene(1, 60), make_scene(2, 40)])
+    frames[30:32] = frames[30:32] // 4 + 190  # within a shot
+    frames[60:61] = frames[60:61] // 4 + 190  # on the cut
+    rows = score_video(str(make_video(tmp_path / "v.mp4", frames, fps=24)), scoring(detector=detector))
+    (cut,) = (round(row["shot_start_seconds"] * 24) for row in rows if row["shot_start_seconds"] > 0)
+    assert abs(cut - 60) <= 1

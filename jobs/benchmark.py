@@ -1,0 +1,104 @@
+"""`dreamer benchmark`: how good and how fast the stages are, measured on this machine."""
+
+from typing import Annotated, Any
+
+import typer
+
+from jobs.shell import Debug, Json, Overrides, Rows, Summary, execute
+
+benchmark = typer.Typer(
+    help="How good and how fast the stages are, measured on this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@benchmark.command()
+def filters(
+    recipe: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="Whose thresholds to try; default: stock.")
+    ] = "stock",
+    overrides: Overrides = None,
+    clips: Annotated[
+        str | None,
+        typer.Option(
+            "--clips",
+            metavar="TABLE_OR_FOLDER",
+            help="Good footage of your own to build the test set from, instead of generated scenes.",
+        ),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="FILTER,...", help="Some filters, such as text,shots.")
+    ] = None,
+    transnet: Annotated[
+        str | None,
+        typer.Option("--transnet", metavar="WEIGHTS", help="Try TransNetV2 beside PySceneDetect."),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Films to refuse, and as many to keep, for each filter.")
+    ] = 24,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same films.")] = 0,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Films made at a time.")] = 2,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Name every film that is judged wrongly.")
+    ] = False,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Precision and recall of every filter on a labelled test set that this command makes.
+
+    Each filter is judged alone, by the recipe's thresholds, on real encoded files that go through the same
+    scoring as a run's. Kinds without a right answer are shown below the table and not counted.
+
+    \b
+    dreamer benchmark filters
+    dreamer benchmark filters stock --clips videos.csv --only text,watermark --verbose
+    dreamer benchmark filters stock curation.filters.max_text_area=0.03 --seed 7
+    """
+
+    def work() -> Summary:
+        from pipelines.benchmark.filters import FILTERS, Benchmark, measure_filters, real_clips
+        from pipelines.recipe import DataSettings
+        from pipelines.recipe_file import load_recipe
+
+        settings = tuple(overrides or ())
+        curation = load_recipe(recipe, settings).curation
+        webvid = load_recipe(recipe, ("source=webvid", *settings)).curation.filters
+        footage = real_clips(DataSettings(table=clips), curation) if clips else ()
+        names = tuple(only.split(",")) if only else FILTERS
+        bench = Benchmark(curation, webvid, seed, footage, transnet)
+        results = measure_filters(bench, count, names, processes)
+        return {
+            "recipe": recipe,
+            "seed": seed,
+            "clips": clips,
+            "base_clips": len(footage),
+            "filters": [result.as_dict() for result in results],
+        }
+
+    def rows(summary: Summary) -> Rows:
+        return _told(summary, verbose=verbose)
+
+    execute("Filters: precision, recall", work, rows, json_output=json_output, debug=debug)
+
+
+def _told(summary: Summary, *, verbose: bool) -> Rows:
+    for result in summary["filters"]:
+        yield result["filter"], _line(result)
+    for result in summary["filters"]:
+        if result["reported"]:
+            shares = (f"{kind} {refused}/{tried}" for kind, (refused, tried) in result["reported"].items())
+            yield f"{result['filter']}, not counted", f"refused or found: {', '.join(shares)}"
+    for result in summary["filters"] if verbose else ():
+        for miss in result["misses"]:
+            yield "wrong", miss
+
+
+def _line(result: dict[str, Any]) -> str:
+    precision, recall = (
+        "none" if result[key] is None else f"{result[key]:.3f}" for key in ("precision", "recall")
+    )
+    return (
+        f"precision {precision}, recall {recall} on {result['positives']} to refuse and "
+        f"{result['negatives']} to keep ({result['threshold']})"
+    )

@@ -182,7 +182,7 @@ def address_bar(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
 
 
 def _legible(mark: np.ndarray, share: float, frames: np.ndarray) -> np.ndarray:
-    """A mark over a share of the frame's width, but a twentieth of its short side high: who sells, is read."""
+    """A mark over a share of the frame's width, its letters at least a twentieth of the short side high."""
     wide, high = share * frames.shape[2] / mark.shape[1], 0.05 * min(frames.shape[1:3]) / mark.shape[0]
     return _scaled(mark, max(wide, high))
 

@@ -35,6 +35,7 @@ def curate(
 
     \b
     dreamer curate stock data.table=videos.csv run_directory=runs/mine --limit 20
+    dreamer curate stock source=webvid data.table=results_10M_train.csv run_directory=runs/webvid
     dreamer curate stock data.table=videos.csv run_directory=runs/mine --exclude-sources removed.txt
     dreamer curate stock data.table=videos/ run_directory=runs/mine curation.filters.max_text_area=null
     """

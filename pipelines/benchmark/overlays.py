@@ -156,8 +156,7 @@ def preview_mark(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
 
 def tiled_watermark(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
     """The name again and again over the whole frame."""
-    mark = line(rng, str(rng.choice(MARKS)), 40)
-    mark = _scaled(mark, frames.shape[2] * rng.uniform(0.2, 0.28) / mark.shape[1])
+    mark = _legible(line(rng, str(rng.choice(MARKS)), 40), rng.uniform(0.2, 0.28), frames)
     opacity = rng.uniform(0.3, 0.55)
     for row in range(4):
         for column in range(3):
@@ -168,9 +167,9 @@ def tiled_watermark(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
 
 def corner_logo(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
     """A name in one corner, nearly opaque, with or without a disc beside it."""
-    mark = line(rng, str(rng.choice(MARKS)), 40)
-    mark = _scaled(mark, frames.shape[2] * rng.uniform(0.18, 0.26) / mark.shape[1])
-    x, y = rng.choice((0.16, 0.84)), rng.choice((0.08, 0.92))
+    mark = _legible(line(rng, str(rng.choice(MARKS)), 40), rng.uniform(0.18, 0.26), frames)
+    half = mark.shape[1] / frames.shape[2] / 2 + 0.03
+    x, y = rng.choice((half, 1 - half)), rng.choice((0.08, 0.92))
     return lay_line(frames, mark, x, y, opacity=rng.uniform(0.6, 1.0))
 
 
@@ -180,6 +179,12 @@ def address_bar(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
     text = f"www.{str(rng.choice(MARKS)).lower()}.example  ID {rng.integers(10**7, 10**8)}"
     mark = line(rng, text, round(0.05 * frames.shape[1]))
     return lay_line(frames, mark, 0.5, 0.965, opacity=0.9)
+
+
+def _legible(mark: np.ndarray, share: float, frames: np.ndarray) -> np.ndarray:
+    """A mark over a share of the frame's width, its letters at least a twentieth of the short side high."""
+    wide, high = share * frames.shape[2] / mark.shape[1], 0.05 * min(frames.shape[1:3]) / mark.shape[0]
+    return _scaled(mark, max(wide, high))
 
 
 def _scaled(picture: np.ndarray, factor: float) -> np.ndarray:

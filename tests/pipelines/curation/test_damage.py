@@ -15,7 +15,7 @@ from pipelines.curation.verdicts import code_of
 from pipelines.recipe import DecodeSettings, ShotSettings
 
 VARIANTS = 200
-SCORING = ScoringSettings(fps=8, clip_frames=8, short_side_pixels=64, shots=ShotSettings(), text=False)
+SCORING = ScoringSettings(fps=8, clip_frames=(8,), short_side_pixels=64, shots=ShotSettings(), text=False)
 KINDS = [
     ("mp4", "libx264"),
     ("mkv", "libx264"),

@@ -18,7 +18,9 @@ from pipelines.curation.verdicts import FAILED, CurationError, reason
 TRIES = 3
 BACK_OFF_SECONDS = 0.5
 CHUNK_BYTES = 1 << 20
-REFUSALS = (401, 403, 410, 451)  # another try would be answered alike
+# Another try would be answered alike.
+GONE = (404, 410)
+REFUSALS = (401, 403, 451)
 CLIENT_LIBRARIES = ("aiohttp", "botocore", "aiobotocore", "gcsfs")
 
 
@@ -26,7 +28,7 @@ CLIENT_LIBRARIES = ("aiohttp", "botocore", "aiobotocore", "gcsfs")
 def local_file(uri: str) -> Iterator[str]:
     """A path on this machine with the content of `uri`, for the time of the `with` block.
 
-    Raises DecoderError (`failed`: not_found or download_failed) after several tries.
+    Raises DecoderError (`failed`: not_found, refused or download_failed) after several tries.
     """
     if "://" not in uri:
         yield uri
@@ -93,10 +95,10 @@ def _fetch(uri: str, file: IO[bytes]) -> None:
             if problem is None:
                 raise
         status = getattr(problem, "status", None)
-        if status == 404 or (status is None and isinstance(problem, FileNotFoundError)):
+        if status in GONE or (status is None and isinstance(problem, FileNotFoundError)):
             raise DecoderError(FAILED, reason("not_found", uri)) from problem
         if status in REFUSALS:
-            raise DecoderError(FAILED, reason("download_failed", f"HTTP {status}")) from problem
+            raise DecoderError(FAILED, reason("refused", f"HTTP {status}")) from problem
         if attempt + 1 < TRIES:
             time.sleep(BACK_OFF_SECONDS * 2**attempt)
     said = f"HTTP {status}" if status else f"{type(problem).__name__}: {problem}"

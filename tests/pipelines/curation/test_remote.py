@@ -24,6 +24,8 @@ class Server(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/denied.mp4":
             self.send_error(403)
+        elif self.path == "/removed.mp4":
+            self.send_error(410)
         elif self.path == "/broken.mp4" or (self.path == "/shaky.mp4" and not self.refused):
             self.refused.append(self.path)
             self.send_error(503)
@@ -68,7 +70,8 @@ def test_a_file_is_there_for_as_long_as_it_is_read(server: str, name: str) -> No
     ("name", "why"),
     [
         ("absent.mp4", "not_found: "),
-        ("denied.mp4", "download_failed: HTTP 403"),
+        ("removed.mp4", "not_found: "),
+        ("denied.mp4", "refused: HTTP 403"),
         ("broken.mp4", "download_failed: HTTP 503 after 3 tries"),
     ],
 )

@@ -102,3 +102,50 @@ def _line(result: dict[str, Any]) -> str:
         f"precision {precision}, recall {recall} on {result['positives']} to refuse and "
         f"{result['negatives']} to keep ({result['threshold']})"
     )
+
+
+@benchmark.command()
+def curate(
+    recipe: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="Whose curation to time; default: stock.")
+    ] = "stock",
+    overrides: Overrides = None,
+    copies: Annotated[
+        int, typer.Option("--copies", min=2, help="How often each source stands in the long run's table.")
+    ] = 4,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Curation's speed against the speed of light: its kernels, bare, in one process.
+
+    Runs the pipeline over the table once and over several copies of it, then the libraries' calls alone on
+    the same files, and compares what both found. Leave the machine alone meanwhile.
+
+    \b
+    dreamer benchmark curate stock data.table=videos.csv
+    dreamer benchmark curate stock data.table=videos.csv --copies 8 --json
+    """
+
+    def work() -> Summary:
+        from pipelines.benchmark.speed import measure_curation
+        from pipelines.recipe_file import load_recipe
+
+        return measure_curation(load_recipe(recipe, tuple(overrides or ())), copies)
+
+    execute("Curation against the speed of light", work, _speed_rows, json_output=json_output, debug=debug)
+
+
+def _speed_rows(summary: Summary) -> Rows:
+    yield "sources", f"{summary['sources']} on {summary['cores']} cores"
+    yield "scored, start-up included", f"{summary['scored_per_second']:.2f} sources/s"
+    yield "start-up of Ray", f"{summary['start_seconds']:.1f} s"
+    for name, share in summary["of_speed_of_light"].items():
+        seconds = summary["core_seconds_per_source"][name]
+        yield (
+            f"{name}: of the speed of light",
+            f"{share:.2f} ({seconds['pipeline']:.3f} s a source and core; bare {seconds['bare']:.3f} s)",
+        )
+    total = sum(summary["kernels"].values())
+    for name, seconds in summary["kernels"].items():
+        yield f"  {name}", f"{seconds:.4f} s a source, {seconds / total:.0%}"
+    yield from summary["alike"].items()

@@ -131,7 +131,9 @@ def _refuse_relative_paths(recipe: Recipe) -> None:
 
 def _paths(recipe: Recipe) -> dict[str, Any]:
     tree = recipe.model_dump()
-    of_sections = {f"{name}.{key}": path for name in ("data", "models") for key, path in tree[name].items()}
+    sections = {"data": tree["data"], "models": tree["models"]}
+    sections |= {f"curation.{name}": tree["curation"][name] for name in ("shots", "captions")}
+    of_sections = {f"{name}.{key}": path for name, keys in sections.items() for key, path in keys.items()}
     return {"run_directory": tree["run_directory"], **of_sections}
 
 

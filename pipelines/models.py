@@ -38,13 +38,6 @@ def weights_sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-@cache
-def file_sha256(path: str) -> str:
-    """Hash of one file of weights."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def load_flow_network(path: str, device: Any) -> Any:
     """The module of a torch.export file, on `device`; see `ModelPaths.flow`."""
     import torch

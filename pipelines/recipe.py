@@ -125,7 +125,7 @@ class FilterSettings(Settings):
     min_luminance: float | None = Field(None, ge=0, le=255)
     max_luminance: float | None = Field(None, ge=0, le=255)
     max_phash_distance: int | None = Field(
-        None, ge=0, le=16, description="bits of 64 in which near-duplicates may differ; null: no such filter"
+        None, ge=0, le=8, description="bits of 64 in which near-duplicates may differ; null: no such filter"
     )
 
     @property

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from pipelines.cluster import start_ray
-from pipelines.fingerprint import fingerprint, source_fingerprint
+from pipelines.curation.exclusions import excluded_sources, remember_exclusions
+from pipelines.fingerprint import file_sha256, fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
-from pipelines.models import file_sha256, weights_sha256
+from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
 from pipelines.recipe import DataSettings, Recipe, with_absolute_paths
@@ -57,6 +58,7 @@ def run_recipe(recipe: Recipe, steps: tuple[str, ...] = STEPS, **options: bool) 
     recipe = with_absolute_paths(recipe)
     layout = RunLayout(Path(recipe.run_directory))
     with exclusive(layout.root):
+        recipe = remember_exclusions(recipe, layout)
         write_recipe(recipe, layout)
         records = run_steps(steps_of(recipe, layout), recipe, steps, **options)
         summary = _summary(recipe, layout, records)
@@ -105,7 +107,7 @@ def prepared(recipe: Recipe, steps: tuple[str, ...]) -> Iterator[RunLayout]:
 
 def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
     """The recipe's steps; each fingerprint holds the one before, so that a change runs through to the end."""
-    from pipelines.curation.exclusions import listed_exclusions
+    from pipelines.curation.caption_splits import splitting_fingerprint
     from pipelines.curation.run import curate
     from pipelines.curation.score import scoring_fingerprint
 
@@ -117,8 +119,9 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
     upstream = fingerprint(
         recipe.data,
         table_stamp(recipe.data),
-        sorted(listed_exclusions(layout, recipe.data.exclude_sources)),
+        sorted(excluded_sources(layout)),
         recipe.curation,
+        splitting_fingerprint(recipe.curation.captions),
         scoring_fingerprint(recipe.curation),  # the content of TransNetV2's weights is in it
         frozen,
         source_fingerprint("pipelines.curation"),

@@ -75,7 +75,6 @@ def split_captions(recipe: Recipe, layout: RunLayout, units: int) -> dict[str, A
 
     waiting = [unit for unit in range(units) if missing_captions(unit, recipe, layout)]
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
     if waiting:
         with track(len(waiting), "curate: split captions") as step:
             stream = ray.data.from_items(
@@ -83,7 +82,7 @@ def split_captions(recipe: Recipe, layout: RunLayout, units: int) -> dict[str, A
             ).map(
                 SplitActor,
                 fn_constructor_args=(recipe, layout),
-                compute=ray.data.ActorPoolStrategy(size=min(len(waiting), gpus or cpus)),
+                compute=ray.data.ActorPoolStrategy(size=min(len(waiting), gpus or 1)),
                 num_cpus=1,
                 num_gpus=1 if gpus else 0,
             )

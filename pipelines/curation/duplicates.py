@@ -2,7 +2,7 @@
 
 A distributed group-by. Clips with one hash are one picture; two hashes that differ in at most `bits` bits
 agree in at least one of `bits` + 1 bands (pigeonhole), so pictures are grouped by band and compared within
-groups only. Tasks hand each other numpy arrays through Ray's object store: 36 bytes a clip; the driver
+groups only. Tasks hand each other numpy arrays through Ray's object store: 44 bytes a clip; the driver
 holds references.
 """
 
@@ -20,8 +20,9 @@ from pipelines.layout import RunLayout
 
 HASH_BITS = 64
 SEVERAL = 0  # in place of a source: the picture is in more than one
-PICTURE = np.dtype([("hash", np.uint64), ("source", np.uint64), ("clip", "S20")])
-STAND_IN = np.dtype([("hash", np.uint64), ("clip", "S20")])
+# `source` is SEVERAL or the one source of all clips, `owner` the source of the clip with the smallest id.
+PICTURE = np.dtype([("hash", np.uint64), ("source", np.uint64), ("owner", np.uint64), ("clip", "S20")])
+STAND_IN = np.dtype([("hash", np.uint64), ("owner", np.uint64), ("clip", "S20")])
 PAIR = np.dtype([("one", np.uint64), ("other", np.uint64)])
 UNITS_PER_TASK = 256
 ROWS_AT_ONCE = 1024  # compared with the rest of their group in one go
@@ -30,8 +31,8 @@ ROWS_AT_ONCE = 1024  # compared with the rest of their group in one go
 def find_duplicates(units: int, bits: int, layout: RunLayout) -> Any:
     """Reference to the stand-ins (STAND_IN, ascending by hash) of all units' kept clips.
 
-    A kept clip whose hash is among them is a duplicate of the clip that stands there, unless it is that
-    clip: the one with the smallest id of its group. Clips of one source are no duplicates of each other.
+    A kept clip whose hash is among them is a duplicate of the clip that stands there, the one with the
+    smallest id of its group, unless both are of one source: these are no duplicates of each other.
     """
     import ray
 
@@ -57,7 +58,7 @@ def kept_pictures(units: Iterable[int], parts: int, layout: RunLayout) -> Any:
         table = table.filter(pc.field("verdict") == KEPT)
         rows = np.empty(len(table), PICTURE)
         rows["hash"] = [int(value, 16) for value in table["phash"].to_pylist()]
-        rows["source"] = [source_key(value) for value in table["source_id"].to_pylist()]
+        rows["source"] = rows["owner"] = [source_key(value) for value in table["source_id"].to_pylist()]
         rows["clip"] = table["clip_id"].to_pylist()
         found.append(rows)
     pictures = merge(*found)
@@ -140,14 +141,17 @@ def stand_ins(parts: int, *arrays: np.ndarray) -> np.ndarray:
     order = np.lexsort((pictures["clip"], groups))
     firsts = order[np.flatnonzero(np.r_[True, groups[order][1:] != groups[order][:-1]])]  # by group
     found = np.empty(len(pictures), STAND_IN)
-    found["hash"], found["clip"] = pictures["hash"], pictures["clip"][firsts][groups]
+    found["hash"] = pictures["hash"]
+    for name in ("owner", "clip"):
+        found[name] = pictures[name][firsts][groups]
     return found
 
 
-def stand_in_of(clip_id: str, phash: str, found: np.ndarray) -> str | None:
-    """The clip that a kept clip is a duplicate of; None when it is none."""
-    place = int(np.searchsorted(found["hash"], np.uint64(int(phash, 16))))
-    if place == len(found) or int(found["hash"][place]) != int(phash, 16):
+def stand_in_of(source_id: str, phash: str, found: np.ndarray) -> str | None:
+    """The clip that a kept clip of a source is a duplicate of; None when it is none."""
+    value = np.uint64(int(phash, 16))
+    place = int(np.searchsorted(found["hash"], value))
+    if place == len(found) or found["hash"][place] != value or found["owner"][place] == source_key(source_id):
         return None
-    twin = found["clip"][place].decode()
-    return None if twin == clip_id else twin
+    clip: bytes = found["clip"][place]
+    return clip.decode()

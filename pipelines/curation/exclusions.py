@@ -1,36 +1,39 @@
 """Sources that were taken down: never opened again, and gone from clips and shards.
 
-The list stays with the run directory, so that a later run without the option does not bring them back.
+The list stays with the run directory, so that a later run without the option does not bring them back. To
+lift an exclusion, take its line out of RUN/data/excluded_sources.txt.
 """
 
 from pathlib import Path
 
 from pipelines.curation.verdicts import CurationError
 from pipelines.layout import RunLayout
+from pipelines.recipe import Recipe
 
 
-def listed_exclusions(layout: RunLayout, file: str | None) -> frozenset[str]:
-    """Ids of the sources to leave out: those that the run directory remembers and those of a file.
+def excluded_sources(layout: RunLayout) -> frozenset[str]:
+    """Ids of the sources that a run directory leaves out; some may not be in its table, or not yet."""
+    path = _list_path(layout)
+    return _read(path) if path.is_file() else frozenset()
 
-    Ids that are not in the table count too: they may come with it later.
+
+def remember_exclusions(recipe: Recipe, layout: RunLayout) -> Recipe:
+    """Add the recipe's file of source ids to the run directory's list; the recipe without the file.
+
     Raises CurationError when the file is not there.
     """
-    if file is not None and not Path(file).is_file():
+    file = recipe.data.exclude_sources
+    if file is None:
+        return recipe
+    if not Path(file).is_file():
         raise CurationError(f"data.exclude_sources: no file {file}; give one with a source id on each line")
-    remembered = _list_path(layout)
-    files = [Path(file)] if file is not None else []
-    files += [remembered] if remembered.is_file() else []
-    return frozenset().union(*map(_read, files))
-
-
-def remember_exclusions(layout: RunLayout, sources: frozenset[str]) -> None:
-    """Keep the list in the run directory; to lift an exclusion, take its line out there."""
+    sources = excluded_sources(layout) | _read(Path(file))
     path = _list_path(layout)
-    if sources and not (path.is_file() and _read(path) == sources):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{source}\n" for source in sorted(sources)), encoding="utf-8")
-        temporary.rename(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(f"{source}\n" for source in sorted(sources)), encoding="utf-8")
+    temporary.rename(path)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"exclude_sources": None})})
 
 
 def _list_path(layout: RunLayout) -> Path:

@@ -25,10 +25,9 @@ from pipelines.curation.shards import ShardRows, ShardWriter, array_shapes, enco
 from pipelines.curation.sources import data_root
 from pipelines.curation.verdicts import FAILED, KEPT, reason
 from pipelines.curation.video import read_clip, read_clip_and_flow
-from pipelines.fingerprint import fingerprint
+from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import (
-    file_sha256,
     load_flow_network,
     load_image_encoder,
     load_vae,
@@ -37,7 +36,7 @@ from pipelines.models import (
 )
 from pipelines.recipe import Bucket, Recipe, parse_bucket
 
-PRECOMPUTE_VERSION = 1  # raise when the same settings give other bytes
+PRECOMPUTE_VERSION = 2  # raise when the same settings give other bytes
 CLIPS_AHEAD = 4
 CLIP_COLUMNS = (
     "clip_id",
@@ -75,7 +74,9 @@ def wanted_rows(layout: RunLayout, unit: int, recipe: Recipe) -> list[Row]:
 
 def unit_fingerprint(rows: list[Row], stamp: str) -> str:
     """Fingerprint of a unit's shards: of its settings and of which clips are in them."""
-    return fingerprint(stamp, [[row["clip_id"], row["bucket"], caption_hash(row)] for row in rows])
+    return fingerprint(
+        stamp, [[row["clip_id"], row["source_uri"], row["bucket"], caption_hash(row)] for row in rows]
+    )
 
 
 def caption_hash(row: Row) -> str:
@@ -272,7 +273,7 @@ class UnitPrecompute:
             ahead: deque[tuple[Row, dict[str, Slot], Future[None] | None]] = deque()
             for clip in clips:
                 slots = {
-                    name: Slot(clip, buckets[name].old.take(clip["clip_id"]))
+                    name: Slot(clip, buckets[name].old.take(clip["clip_id"], clip["source_uri"]))
                     for name in clip["bucket"].split()
                 }
                 missing = {name: slot for name, slot in slots.items() if slot.row is None}
@@ -336,7 +337,9 @@ class UnitPrecompute:
             clips = np.stack([slot.frames for slot in waiting if slot.frames is not None])
             for slot, encoded in zip(waiting, self.networks.encode(clips), strict=True):
                 arrays = slot.flow | encoded | self.networks.token_ids(slot.clip)
-                slot.row = encode_row(slot.clip["clip_id"], arrays, caption_hash(slot.clip))
+                slot.row = encode_row(
+                    slot.clip["clip_id"], slot.clip["source_uri"], arrays, caption_hash(slot.clip)
+                )
                 shapes = {"arrays": array_shapes(arrays)}
                 rows.old.metadata = self.networks.metadata | {"bucket": str(rows.bucket)} | shapes
         for slot in rows.slots:

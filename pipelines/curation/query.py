@@ -1,6 +1,7 @@
 """The query between the passes: verdict, reason and bucket of every clip. It decodes nothing."""
 
 from collections import Counter, defaultdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def judge_unit(unit: int, recipe: Recipe, layout: RunLayout) -> None:
     sources = {source["source_id"]: source for source in unit_sources(layout, unit)}
     stamp = query_fingerprint(recipe)
     scores = pq.read_table(scores_path(layout, unit, scoring_fingerprint(recipe.curation))).to_pylist()
-    split = splitter_of(unit, recipe, layout)
+    split = cache(splitter_of(unit, recipe, layout))  # the clips of a source share its caption
     clips = [{**row, **sources[row["source_id"]]} for row in scores]
     rows = [judge(clip, split(clip["caption"]), recipe) | {"fingerprint": stamp} for clip in clips]
     write_table(clips_path(layout, unit), pa.Table.from_pylist(rows, clip_table.SCHEMA))
@@ -160,7 +161,7 @@ def _change(row: Row, excluded: frozenset[str], duplicates: np.ndarray | None) -
         return {"verdict": FILTERED, "reason": reason("excluded"), "bucket": None}
     if duplicates is None or row["verdict"] != KEPT:
         return {}
-    twin = stand_in_of(row["clip_id"], row["phash"], duplicates)
+    twin = stand_in_of(row["source_id"], row["phash"], duplicates)
     if twin is None:
         return {}
     why = reason("duplicate", f"of {twin}")

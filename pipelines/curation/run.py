@@ -15,13 +15,13 @@ from pipelines.cluster import start_ray
 from pipelines.curation.caption_splits import split_captions
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.duplicates import find_duplicates
-from pipelines.curation.exclusions import listed_exclusions, remember_exclusions
+from pipelines.curation.exclusions import excluded_sources, remember_exclusions
 from pipelines.curation.forecast import forecast, show_forecast
 from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_peak
 from pipelines.curation.query import NAMED_SOURCES, count_unit, forget_failures, judge_unit, settle_unit
 from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_sources
 from pipelines.curation.shards import manifest_entries
-from pipelines.curation.sources import divide_sources, read_sources, shrinking
+from pipelines.curation.sources import divide_sources, read_sources, shrinking, unit_of
 from pipelines.curation.verdicts import KEPT, REASONS, VERDICTS, CurationError
 from pipelines.layout import RunLayout
 from pipelines.progress import track
@@ -57,8 +57,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     with _timed(seconds, "divide"):
         if loss := shrinking(recipe):
             raise CurationError(loss)
-        excluded = listed_exclusions(layout, recipe.data.exclude_sources)
-        remember_exclusions(layout, excluded)
+        recipe = remember_exclusions(recipe, layout)
+        excluded = excluded_sources(layout)
         units = fixed_units(layout, recipe)
         divide_sources(recipe.data, layout, units)
     with start_ray():
@@ -70,7 +70,8 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
             captions = split_captions(recipe, layout, units)
         with _timed(seconds, "query"):
             settled = _query(units, recipe, layout, excluded, peaks)
-        _refuse_nothing(settled, recipe)
+        if not excluded:  # of which nothing may be left, and that has to leave the shards
+            _refuse_nothing(settled, recipe)
         told = forecast(settled, recipe.curation)
         show_forecast(told)
         stale = [unit for unit, counts in enumerate(settled) if not counts["current"]]
@@ -82,6 +83,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     check_books(summary, counts)
     peaks.note("driver", peak_memory_gb())
     shards = {shard["file"] for entry in manifest_entries(layout) for shard in entry["shards"]}
+    _remove_old_shards({unit_of(source, units) for source in excluded}, layout, shards)
     return summary | {
         **captions,
         "forecast": told,
@@ -321,6 +323,14 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------- what is there already
+
+
+def _remove_old_shards(units: set[int], layout: RunLayout, current: set[str]) -> None:
+    """Shards of other settings are left alone, but not where they hold sources that were taken down."""
+    for unit in units:
+        for path in (layout.data / "shards").glob(f"*/{unit:05d}-*.parquet"):
+            if path.relative_to(layout.data).as_posix() not in current:
+                path.unlink()
 
 
 def _stale_files(layout: RunLayout, recipe: Recipe, current: set[str]) -> int:

@@ -29,6 +29,7 @@ ARRAYS = {
 SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
+        ("source_uri", pa.string()),  # another file under the same id is another clip
         *((name, pa.large_binary()) for name in ARRAYS),
         ("caption_hash", pa.string()),
     ]
@@ -86,10 +87,10 @@ def decode_row(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str,
 # ---------------------------------------------------------------- writing
 
 
-def encode_row(clip_id: str, arrays: Mapping[str, np.ndarray], caption_hash: str) -> Row:
+def encode_row(clip_id: str, source_uri: str, arrays: Mapping[str, np.ndarray], caption_hash: str) -> Row:
     """A row to write; arrays are converted to the shard's dtypes."""
     blobs = {name: np.ascontiguousarray(arrays[name], dtype).tobytes() for name, dtype in ARRAYS.items()}
-    return {"clip_id": clip_id, **blobs, "caption_hash": caption_hash}
+    return {"clip_id": clip_id, "source_uri": source_uri, **blobs, "caption_hash": caption_hash}
 
 
 def array_shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -189,12 +190,13 @@ class ShardRows:
         self._next: Row | None = next(self._rows, None)
         self.metadata = shard_metadata(self._files[0]) if self._files else None
 
-    def take(self, clip_id: str) -> Row | None:
-        """The row of a clip, if it is there; earlier rows are passed over."""
+    def take(self, clip_id: str, source_uri: str) -> Row | None:
+        """The row of a clip of that file, if it is there; earlier rows are passed over."""
         while self._next is not None and self._next["clip_id"] < clip_id:
             self._next = next(self._rows, None)
-        found = self._next is not None and self._next["clip_id"] == clip_id
-        return self._next if found else None
+        if self._next is None or (self._next["clip_id"], self._next["source_uri"]) != (clip_id, source_uri):
+            return None
+        return self._next
 
     def _read(self) -> Iterator[Row]:
         for path in self._files:

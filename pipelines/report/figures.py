@@ -1,6 +1,7 @@
 """The numbers of the page: sums over the clip table, a batch of rows in memory at a time."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,8 @@ class Figures:
         """Add the sources of one file of the clip table; all rows of a source stand in one file."""
         ranks = pc.index_in(table["verdict"], pa.array(PRECEDENCE))
         wanted = pc.is_in(table["verdict"], pa.array([KEPT, FILTERED]))
-        readable = pc.cast(pc.or_(pc.is_valid(table["clip_id"]), wanted), pa.int8())
+        opened = pc.not_equal(pc.fill_null(table["reason"], ""), "excluded")
+        readable = pc.cast(pc.or_(pc.is_valid(table["clip_id"]), pc.and_(wanted, opened)), pa.int8())
         rows = pa.table({"source": table["source_id"], "rank": ranks, "readable": readable})
         sources = rows.group_by("source").aggregate([("rank", "min"), ("readable", "max")])
         self.decoded += pc.sum(sources["readable_max"]).as_py() or 0
@@ -111,7 +113,8 @@ def collect_figures(layout: RunLayout, recipe: Recipe) -> Figures:
             table = pa.Table.from_batches([batch])
             figures.add_rows(table)
             stamps |= set(_counted(table["fingerprint"]))
-    figures.outdated = bool(stamps - {query_fingerprint(recipe)})
+    with suppress(FileNotFoundError):  # weights that the recipe names may be on another machine
+        figures.outdated = bool(stamps - {query_fingerprint(recipe)})
     for entry in manifest_entries(layout):
         figures.in_shards += entry["clips"]
         for shard in entry["shards"]:

@@ -45,10 +45,14 @@ class Sample:
 
     def add(self, table: pa.Table) -> None:
         """Take up rows of one file of the clip table that has a column `code`."""
-        for code in (KEPT, *pc.unique(table["code"]).drop_null().to_pylist()):
-            mask = pc.equal(table["verdict"], KEPT) if code == KEPT else _filtered_for(table, code)
+        # What was taken down is not shown.
+        clips = table.filter(
+            pc.and_(pc.is_valid(table["clip_id"]), pc.not_equal(pc.fill_null(table["code"], ""), "excluded"))
+        )
+        for code in (KEPT, *pc.unique(clips["code"]).drop_null().to_pylist()):
+            mask = pc.equal(clips["verdict"], KEPT) if code == KEPT else _filtered_for(clips, code)
             limit = SPARE * (max(KEPT_CLIPS, CAPTIONS) if code == KEPT else DROPPED_CLIPS)
-            self._clips[code] = _smallest(self._clips[code], table.filter(mask), "clip_id", limit)
+            self._clips[code] = _smallest(self._clips[code], clips.filter(mask), "clip_id", limit)
         unread = table.filter(pc.is_in(table["verdict"], pa.array([FAILED, QUARANTINED])))
         self.failures = _smallest(self.failures, unread, "source_id", FAILURES)
 
@@ -57,12 +61,13 @@ class Sample:
         wanted = {row["duplicate_of"] for row in self.dropped.get("duplicate", ())}
         if not wanted:
             return
-        columns = ["clip_id", "source_id", "source_uri", "caption"]
+        columns = ["clip_id", "source_id", "source_uri", "caption", "reason"]
         columns += ["start_seconds", "end_seconds", "width", "height"]
         condition = pc.field("clip_id").isin(sorted(wanted))
         for path in paths:
             found = pq.read_table(path, columns=columns, filters=condition).to_pylist()
-            self.originals.update({row["clip_id"]: row for row in found})
+            shown = [row for row in found if code_of(row["reason"] or "") != "excluded"]
+            self.originals.update({row["clip_id"]: row for row in shown})
 
 
 def _filtered_for(table: pa.Table, code: str) -> Any:

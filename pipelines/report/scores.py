@@ -63,7 +63,15 @@ SCORES = (
     Score("motion_score", "Motion", "mean flow, % of the diagonal per second", _decades(-2, 3), True),
     Score("static_score", "Stillness", "share of frame pairs without change", _steps(1, 20), False),
     Score("text_area", "Text", "share of the frame under text", _decades(-4, 0), True),
-    Score("sharpness", "Sharpness", "variance of the Laplacian", _decades(-1, 5), True),
+    Score(
+        "scene_change",
+        "Scene change",
+        "share of the frame that a camera move does not explain",
+        _decades(-4, 0),
+        True,
+    ),
+    Score("watermark_area", "Watermark", "share of the frame under text that stays", _decades(-4, 0), True),
+    Score("sharpness", "Sharpness", "Laplacian over gradient, 1/pixel", _steps(2, 40), False),
     Score("luminance", "Luminance", "mean grey value, 0 to 255", _steps(255, 51), False),
 )
 

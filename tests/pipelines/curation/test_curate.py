@@ -423,3 +423,20 @@ def test_flow_comes_from_the_network_that_the_recipe_names(
     assert not row["flow"][1].any()
     assert row["flow_valid"][:, :, 1:15].all()
     assert not row["flow_valid"][:, :, [0, 15]].all()  # what leaves the frame
+
+
+def test_another_file_under_the_same_id_is_computed_anew(
+    tmp_path: Path, recipe_for: Callable[..., Recipe], make_video: Callable[..., Path], make_scene: Any
+) -> None:
+    for seed, name in enumerate("ab"):
+        make_video(tmp_path / f"{name}.mp4", make_scene(seed, 20))
+    row = {"videoid": "v", "contentUrl": "a.mp4", "name": "x", "part": "train"}
+    recipe = recipe_for(tmp_path / "run", table=write_rows(tmp_path / "t.csv", [row]))
+    curate(recipe)
+    before = {key: row["latents_mean"] for key, row in shard_rows(recipe).items()}
+    write_rows(tmp_path / "t.csv", [row | {"contentUrl": "b.mp4"}])
+    summary = curate(recipe)
+    assert (summary["decoded_sources"], summary["computed_clips"]) == (1, 1)
+    after = {key: row["latents_mean"] for key, row in shard_rows(recipe).items()}
+    assert before.keys() == after.keys()
+    assert all(after[key] != latents for key, latents in before.items())

@@ -40,7 +40,7 @@ def write_units(layout: RunLayout, units: list[list[dict[str, Any]]]) -> None:
 
 
 def found_by_hand(rows: list[dict[str, Any]], bits: int) -> dict[str, str]:
-    """{clip: stand-in} by comparing every clip with every other."""
+    """{clip: stand-in} by comparing every clip with every other; the source that stands in keeps all."""
     group = {row["clip_id"]: {row["clip_id"]} for row in rows}
     for one, other in combinations(rows, 2):
         distance = (int(one["phash"], 16) ^ int(other["phash"], 16)).bit_count()
@@ -48,7 +48,8 @@ def found_by_hand(rows: list[dict[str, Any]], bits: int) -> dict[str, str]:
             union = group[one["clip_id"]] | group[other["clip_id"]]
             for clip in union:
                 group[clip] = union
-    return {clip: min(union) for clip, union in group.items() if clip != min(union)}
+    source = {row["clip_id"]: row["source_id"] for row in rows}
+    return {clip: min(union) for clip, union in group.items() if source[clip] != source[min(union)]}
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -69,16 +70,28 @@ def test_groups_are_those_of_comparing_all_with_all(tmp_path: Path, parts: int) 
     merged = [merge(*column) for column in by_part]
     pairs = [close_pairs(band, 4, part, parts, *merged) for band in range(5) for part in range(parts)]
     found = stand_ins(parts, *merged, *pairs)
-    twins = {row["clip_id"]: stand_in_of(row["clip_id"], row["phash"], found) for row in rows}
+    twins = {row["clip_id"]: stand_in_of(row["source_id"], row["phash"], found) for row in rows}
     assert {clip: twin for clip, twin in twins.items() if twin} == found_by_hand(rows, 4)
     assert len(found_by_hand(rows, 4)) > 50
 
 
 def test_clips_of_one_source_are_no_duplicates_of_each_other() -> None:
     rows = np.zeros(3, PICTURE)
-    rows["hash"], rows["source"] = [PICTURE_HASH, PICTURE_HASH, PICTURE_HASH ^ 1], source_key("a")
+    rows["hash"] = [PICTURE_HASH, PICTURE_HASH, PICTURE_HASH ^ 1]
+    rows["source"] = rows["owner"] = source_key("a")
     merged = merge(rows)
     assert len(stand_ins(1, merged, *(close_pairs(band, 2, 0, 1, merged) for band in range(3)))) == 0
+
+
+def test_a_copy_costs_the_original_none_of_its_clips(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    rows = [kept(source, PICTURE_HASH ^ flip, start=flip) for source in "ab" for flip in (0, 1)]
+    write_units(layout, [rows])
+    merged = kept_pictures([0], 1, layout)
+    found = stand_ins(1, merged, *(close_pairs(band, 2, 0, 1, merged) for band in range(3)))
+    lost = {row["source_id"] for row in rows if stand_in_of(row["source_id"], row["phash"], found)}
+    owner = min(rows, key=lambda row: row["clip_id"])["source_id"]
+    assert lost == {"a", "b"} - {owner}
 
 
 def test_a_thousand_copies_of_one_picture_are_one_comparison(tmp_path: Path) -> None:
@@ -107,6 +120,6 @@ def test_tasks_hand_each_other_the_pictures(tmp_path: Path, monkeypatch: pytest.
     write_units(layout, [[row] for row in rows])
     with start_ray():
         found = ray.get(find_duplicates(3, 4, layout))
-    twins = [stand_in_of(row["clip_id"], row["phash"], found) for row in rows]
+    twins = [stand_in_of(row["source_id"], row["phash"], found) for row in rows]
     first = min(row["clip_id"] for row in rows[:2])
     assert sorted(twin or "" for twin in twins) == ["", "", first]

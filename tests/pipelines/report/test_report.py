@@ -17,6 +17,8 @@ from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, LIMITS, REASONS,
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.report.page import percent, write_report
+from pipelines.report.scores import SCORES
+from pipelines.workflow import run_recipe
 from tests.pipelines.report.conftest import FILTERS
 
 Rows = list[dict[str, Any]]
@@ -283,3 +285,23 @@ def test_what_is_no_run_or_not_curated_is_refused_with_the_mend(
     with pytest.raises(FileNotFoundError, match=r"no clip table in .*: run `dreamer curate` first"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_every_score_with_a_threshold_is_drawn() -> None:
+    assert {limit.score for limit in LIMITS} <= {score.column for score in SCORES}
+
+
+def test_what_was_taken_down_is_not_shown(
+    recipe_for: Callable[..., Recipe], run: Recipe, tmp_path: Path
+) -> None:
+    shutil.copytree(run.run_directory, tmp_path / "run")
+    shown = sorted(clips_of(run), key=lambda row: str(row["clip_id"]))
+    listed = [row["source_id"] for row in shown if row["verdict"] == KEPT][:2]
+    (tmp_path / "out.txt").write_text("\n".join(listed))
+    for folder in ("run", "fresh"):  # taken down after it was scored, and before
+        recipe = recipe_for(tmp_path / folder)
+        data = recipe.data.model_copy(update={"exclude_sources": str(tmp_path / "out.txt")})
+        run_recipe(recipe.model_copy(update={"data": data}), ("curate",))
+        page = page_of(recipe)
+        assert REASONS["excluded"] in unescape(page)
+        assert not any(f">{source}<" in page for source in listed)

@@ -9,7 +9,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,7 +125,7 @@ class BareKernels:
     def __init__(self, run: Run) -> None:
         self.recipe, self.layout = run.recipe, run.layout
         self.networks = Networks(run.recipe)
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.cuts: dict[str, list[float]] = {}
         self.latents: dict[tuple[str, str], np.ndarray] = {}
         self._batches: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
@@ -158,8 +158,7 @@ class BareKernels:
     def alike(self) -> dict[str, str]:
         """How the kernels' results compare with the pipeline's."""
         same = sum(
-            {round(row["shot_start_seconds"], 2) for row in rows}
-            <= {round(cut, 2) for cut in self.cuts[source]}
+            all(np.abs(np.array(self.cuts[source]) - row["shot_start_seconds"]).min() < 0.01 for row in rows)
             for source, rows in self.clips.items()
         )
         worst = 0.0

@@ -94,7 +94,7 @@ def _fetch(uri: str, file: IO[bytes]) -> None:
             problem = _served(error)
             if problem is None:
                 raise
-        status = getattr(problem, "status", None)
+        status = _status(problem)
         if status in GONE or (status is None and isinstance(problem, FileNotFoundError)):
             raise DecoderError(FAILED, reason("not_found", uri)) from problem
         if status in REFUSALS:
@@ -103,6 +103,15 @@ def _fetch(uri: str, file: IO[bytes]) -> None:
             time.sleep(BACK_OFF_SECONDS * 2**attempt)
     said = f"HTTP {status}" if status else f"{type(problem).__name__}: {problem}"
     raise DecoderError(FAILED, reason("download_failed", f"{said} after {TRIES} tries")) from problem
+
+
+def _status(problem: BaseException) -> int | None:
+    """HTTP status, as aiohttp and gcsfs or as botocore say it."""
+    response = getattr(problem, "response", None)
+    if isinstance(response, dict):
+        status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status
+    return getattr(problem, "status", None)
 
 
 def _served(error: BaseException) -> BaseException | None:

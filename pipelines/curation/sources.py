@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import re
-import tempfile
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -148,13 +148,18 @@ def divide_sources(data: DataSettings, layout: RunLayout, units: int) -> int:
     """
     folder = layout.data / "sources"
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        total = _partition(data, Path(scratch))
+    scratch = layout.data / "sources.partial"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+    scratch.mkdir()
+    try:
+        total = _partition(data, scratch)
         if not total:
             raise CurationError(f"{data.table} has no rows")
-        _cut_into_units(Path(scratch), units, data)
-        for path in list(Path(scratch).glob("unit-*.parquet")):
+        _cut_into_units(scratch, units, data)
+        for path in list(scratch.glob("unit-*.parquet")):
             path.rename(folder / path.name.removeprefix("unit-"))
+    finally:
+        shutil.rmtree(scratch)
     return total
 
 

@@ -26,7 +26,7 @@ COLUMNS = (
     *("verdict", "reason", "fingerprint"),
     *(score.column for score in SCORES),
 )
-SOURCE_COLUMNS = ("source_id", "clip_id", "verdict")
+SOURCE_COLUMNS = ("source_id", "clip_id", "verdict", "reason")
 BATCH_ROWS = 65_536
 
 

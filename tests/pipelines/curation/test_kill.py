@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,18 +26,31 @@ def command(recipe: Path, run_directory: Path) -> list[str]:
     return [sys.executable, "-m", "jobs.cli", "curate", str(recipe), *settings]
 
 
-def hashes(run_directory: Path) -> dict[str, str]:
-    """Of every file of the data set, temporary ones too."""
-    files = [
-        path
-        for name in ("sources", "scores", "clips", "manifest", "shards")
-        for path in (run_directory / "data" / name).rglob("*")
-        if path.is_file()
+def finished(run_directory: Path) -> list[Path]:
+    """Files of the data set under their final names."""
+    folders = [run_directory / "data" / name for name in ("sources", "scores", "clips", "manifest", "shards")]
+    found = [
+        path for folder in folders for path in folder.rglob("*.*") if path.suffix in (".parquet", ".json")
     ]
+    return [path for path in found if path.is_file()]
+
+
+def hashes(run_directory: Path) -> dict[str, str]:
+    found = finished(run_directory)
     return {
         path.relative_to(run_directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
+        for path in found
     }
+
+
+def kill_at(files: int, later_seconds: float, arguments: list[str], run_directory: Path) -> None:
+    """Start a command and kill it so long after it has left so many files."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(finished(run_directory)) < files:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(later_seconds)
+    kill_all(process)
 
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:
@@ -78,29 +92,20 @@ def test_killed_at_random_moments_it_leaves_the_same_bytes(
         },
     }
     recipe.write_text(yaml.safe_dump(settings))
-    started = time.monotonic()
     subprocess.run(command(recipe, tmp_path / "whole"), check=True, capture_output=True)
-    seconds = time.monotonic() - started
+    whole, run = hashes(tmp_path / "whole"), tmp_path / "run"
     rng = random.Random(SEED)
-    moments, killed = [], 0
+    moments = []
     for _ in range(KILLS):
-        process = subprocess.Popen(
-            command(recipe, tmp_path / "run"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        moment = rng.uniform(0.2, 1) * seconds
-        moments.append(round(moment, 1))
-        try:
-            process.wait(timeout=moment)
-        except subprocess.TimeoutExpired:
-            kill_all(process)
-            killed += 1
-        if KILLS > 3 and process.returncode == 0:  # whole: the next one starts from nothing
-            assert hashes(tmp_path / "run") == hashes(tmp_path / "whole")
-            subprocess.run(["rm", "-rf", str(tmp_path / "run")], check=True)
-    subprocess.run(command(recipe, tmp_path / "run"), check=True, capture_output=True)
+        if len(hashes(run)) > len(whole) - 2:  # nearly whole: once more from nothing
+            shutil.rmtree(run)
+        files = rng.randint(len(hashes(run)) + 1, len(whole) - 1)
+        later_seconds = rng.uniform(0, 0.3)
+        moments.append(f"{files} files + {later_seconds:.2f} s")
+        kill_at(files, later_seconds, command(recipe, run), run)
+    subprocess.run(command(recipe, run), check=True, capture_output=True)
     with capsys.disabled():
-        print(f"\n{killed} of {KILLS} runs of {seconds:.0f} s killed, after {moments} s")
-    assert killed
-    assert hashes(tmp_path / "run") == hashes(tmp_path / "whole")
-    leftovers = list((tmp_path / "run" / "data").rglob("*.tmp"))
+        print(f"\n{KILLS} kills on the way to {len(whole)} files, at {', '.join(moments)}")
+    assert hashes(run) == whole
+    leftovers = [path for ending in ("tmp", "partial") for path in (run / "data").rglob(f"*.{ending}")]
     assert not leftovers

@@ -89,6 +89,6 @@ def test_an_address_without_a_suffix_is_fetched_all_the_same(server: str, name: 
 
 
 def test_an_address_that_needs_a_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)  # not installed
-    with pytest.raises(CurationError, match=r"pip install -e '\.\[s3,gs\]'"), local_file("s3://bucket/a.mp4"):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # not installed
+    with pytest.raises(CurationError, match=r"pip install -e '\.\[s3,gs\]'"), local_file("gs://bucket/a.mp4"):
         pass

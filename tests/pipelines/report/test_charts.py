@@ -55,7 +55,9 @@ def test_files_of_the_clip_table_add_up():
         ("static_score", {"max_static": 0.7}, 0.6, 0.8),
         ("motion_score", {"min_motion": 0.3}, 0.1, 2.0),
         ("text_area", {"max_text_area": 0.1}, 0.0, 0.5),
-        ("sharpness", {"min_sharpness": 10}, 5.0, 500.0),
+        ("sharpness", {"min_sharpness": 0.65}, 0.3, 1.4),
+        ("scene_change", {"min_scene_change": 0.003}, 0.001, 0.2),
+        ("watermark_area", {"max_watermark_area": 0.003}, 0.001, 0.2),
         ("luminance", {"max_luminance": 240}, 100.0, 250.0),
     ],
 )

@@ -177,9 +177,7 @@ def test_every_threshold_is_drawn_with_the_clips_on_either_side(run: Recipe, pag
 
 def test_bars_of_the_page_add_up_to_the_clips_with_that_score(run: Recipe, page: str):
     cards = page[page.index('id="scores"') : page.index('id="clips"')].split("<article")[1:]
-    for card, score in zip(
-        cards, ("motion_score", "static_score", "text_area", "sharpness", "luminance"), strict=True
-    ):
+    for card, score in zip(cards, [score.column for score in SCORES], strict=True):
         scored = [row for row in clips_of(run) if row[score] is not None]
         titles = set(re.findall(r"<title>([^<]+)</title>", card))  # a bin's bars share one
         counts = [list(map(int, re.findall(r"(\d+) (?:kept|dropped)", title))) for title in titles]

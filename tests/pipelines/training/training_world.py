@@ -188,7 +188,7 @@ def write_data(
                 if i == nan_clip:
                     arrays["latents_mean"][:] = np.nan
                 stamp = {**shard_stamp(recipe, bucket), "arrays": array_shapes(arrays), **metadata}
-                writer.add(encode_row(clip_id, arrays, "0"), stamp)
+                writer.add(encode_row(clip_id, f"{clip_id}.mp4", arrays, "0"), stamp)
                 split = "train" if i < number else "validation"
                 row = dict.fromkeys(SCHEMA.names) | {"clip_id": clip_id, "source_id": clip_id, "split": split}
                 table.append(row | {"bucket": bucket, "verdict": "kept"})

@@ -14,13 +14,18 @@ def cluster() -> dict:
     return prepare_config(yaml.safe_load((ROOT / "ray_cluster.yaml").read_text()))
 
 
-def test_ray_takes_the_file(cluster):
-    validate_config(cluster)
+def refusal(cluster: dict) -> str:
+    """What Ray's own check has against a cluster file; empty when it takes it."""
+    try:
+        validate_config(cluster)
+    except Exception as error:
+        return str(error)
+    return ""
 
 
-def test_ray_would_refuse_a_misspelled_key(cluster):
-    with pytest.raises(Exception, match="idle_timeout"):
-        validate_config({**cluster, "idle_timeout": 5})
+def test_ray_takes_the_file_and_would_refuse_a_misspelled_key(cluster):
+    assert refusal(cluster) == ""
+    assert "idle_timeout" in refusal({**cluster, "idle_timeout": 5})
 
 
 def test_decoding_is_cheap_and_training_is_not_interrupted(cluster):

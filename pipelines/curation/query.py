@@ -16,14 +16,22 @@ from pipelines.curation.duplicates import stand_in_of
 from pipelines.curation.precompute import (
     manifest_path,
     mark_failed,
-    precompute_fingerprint,
     read_manifest,
     unit_is_current,
     wanted_rows,
 )
 from pipelines.curation.score import forget_failed_sources, scores_path, scoring_fingerprint
 from pipelines.curation.sources import unit_sources
-from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, LIMITS, QUARANTINED, code_of, reason
+from pipelines.curation.verdicts import (
+    FAILED,
+    FILTERED,
+    KEPT,
+    LIMITS,
+    PRECEDENCE,
+    QUARANTINED,
+    code_of,
+    reason,
+)
 from pipelines.curation.video import cover_scale
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
@@ -105,10 +113,12 @@ def judge(clip: Row, split: CaptionSplit, recipe: Recipe) -> Row:
 # ---------------------------------------------------------------- a unit of work
 
 
-def judge_unit(unit: int, recipe: Recipe, layout: RunLayout) -> None:
-    """Write data/clips/UNIT.parquet from the unit's sources and scores; duplicates are not yet known."""
+def judge_unit(unit: int, recipe: Recipe, layout: RunLayout, stamp: str) -> None:
+    """Write data/clips/UNIT.parquet from the unit's sources and scores; duplicates are not yet known.
+
+    stamp: `query_fingerprint` of the recipe.
+    """
     sources = {source["source_id"]: source for source in unit_sources(layout, unit)}
-    stamp = query_fingerprint(recipe)
     scores = pq.read_table(scores_path(layout, unit, scoring_fingerprint(recipe.curation))).to_pylist()
     split = cache(splitter_of(unit, recipe, layout))  # the clips of a source share its caption
     clips = [{**row, **sources[row["source_id"]]} for row in scores]
@@ -117,13 +127,18 @@ def judge_unit(unit: int, recipe: Recipe, layout: RunLayout) -> None:
 
 
 def settle_unit(
-    unit: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], duplicates: np.ndarray | None
+    unit: int,
+    recipe: Recipe,
+    layout: RunLayout,
+    stamp: str,
+    excluded: frozenset[str],
+    duplicates: np.ndarray | None,
 ) -> dict[str, Any]:
     """Enter duplicates (see find_duplicates) and excluded sources, and say what the unit holds.
 
     A clip that is taken down still stands for its copies: they do not come back in its place.
-    Returns counts, `current` (whether the unit's shards are there already) and how many clips they are to
-    hold, `wanted` in all and `wanted_buckets` in each bucket.
+    stamp: `precompute_fingerprint` of the recipe. Returns counts, `current` (whether the unit's shards are
+    there already) and how many clips they are to hold, `wanted` in all and `wanted_buckets` in each bucket.
     """
     path = clips_path(layout, unit)
     rows = pq.read_table(path, schema=clip_table.SCHEMA).to_pylist()
@@ -132,7 +147,7 @@ def settle_unit(
         changed = [row | change for row, change in zip(rows, changes, strict=True)]
         write_table(path, pa.Table.from_pylist(changed, clip_table.SCHEMA))
     wanted = wanted_rows(layout, unit, recipe)
-    current = unit_is_current(layout, unit, wanted, precompute_fingerprint(recipe))
+    current = unit_is_current(layout, unit, wanted, stamp)
     manifest = read_manifest(layout, unit)
     if current and manifest and manifest["failed"]:
         mark_failed(layout, unit, manifest["failed"])
@@ -197,4 +212,4 @@ def count_unit(unit: int, layout: RunLayout) -> dict[str, Any]:
 
 
 def source_verdict(verdicts: set[str]) -> str:
-    return next(verdict for verdict in (KEPT, QUARANTINED, FAILED, FILTERED) if verdict in verdicts)
+    return next(verdict for verdict in PRECEDENCE if verdict in verdicts)

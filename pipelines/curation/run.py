@@ -18,7 +18,15 @@ from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
 from pipelines.curation.forecast import forecast, show_forecast
 from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_peak
-from pipelines.curation.query import NAMED_SOURCES, count_unit, forget_failures, judge_unit, settle_unit
+from pipelines.curation.precompute import precompute_fingerprint
+from pipelines.curation.query import (
+    NAMED_SOURCES,
+    count_unit,
+    forget_failures,
+    judge_unit,
+    query_fingerprint,
+    settle_unit,
+)
 from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_sources
 from pipelines.curation.shards import manifest_entries
 from pipelines.curation.sources import divide_sources, read_sources, shrinking, unit_of
@@ -121,15 +129,16 @@ def _over_units(
     peaks: Peaks | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[Any]:
-    """`function(unit, *arguments)` of every unit, in Ray tasks of some units each."""
+    """`function(unit, *arguments)` of every unit, in Ray tasks that share the arguments."""
     import ray
 
     cpus = int(ray.cluster_resources().get("CPU", 1))
     size = min(UNITS_PER_TASK, max(1, len(units) // (4 * cpus)))
     work = ray.remote(with_peak(_each))
+    shared = [part if isinstance(part, ray.ObjectRef) else ray.put(part) for part in arguments]
     spans = [units[first : first + size] for first in range(0, len(units), size)]
     results = []
-    for reference in [work.remote(function, span, *arguments) for span in spans]:
+    for reference in [work.remote(function, span, *shared) for span in spans]:
         found, peak_gb = ray.get(reference)
         results += found
         if peaks is not None:
@@ -191,7 +200,8 @@ def _query(
 ) -> list[Summary]:
     """Judge every unit, find duplicates over all of them, settle every unit."""
     with track(2 * units, "curate: query") as step:
-        _over_units(judge_unit, range(units), recipe, layout, peaks=peaks, advance=step.update)
+        judging = (recipe, layout, query_fingerprint(recipe))
+        _over_units(judge_unit, range(units), *judging, peaks=peaks, advance=step.update)
         bits = recipe.curation.filters.max_phash_distance
         duplicates = None if bits is None else find_duplicates(units, bits, layout)
         return _over_units(
@@ -199,6 +209,7 @@ def _query(
             range(units),
             recipe,
             layout,
+            precompute_fingerprint(recipe),
             excluded,
             duplicates,
             peaks=peaks,

@@ -11,6 +11,7 @@ FILTERED = "filtered"
 FAILED = "failed"
 QUARANTINED = "quarantined"
 VERDICTS = (KEPT, FILTERED, FAILED, QUARANTINED)
+PRECEDENCE = (KEPT, QUARANTINED, FAILED, FILTERED)  # a source has the first of these that a row of it has
 
 REASONS = {
     # failed: the source cannot be read

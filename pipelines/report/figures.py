@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 
 from pipelines.curation.query import query_fingerprint
 from pipelines.curation.shards import manifest_entries
-from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, QUARANTINED
+from pipelines.curation.verdicts import FILTERED, KEPT, PRECEDENCE
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.report.sample import Sample
 from pipelines.report.scores import SCORES, Histogram, histograms
 
-PRECEDENCE = (KEPT, QUARANTINED, FAILED, FILTERED)
 """A source is the first of these that any of its rows is (as in the books of curation)."""
 
 COLUMNS = (

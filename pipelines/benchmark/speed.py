@@ -186,10 +186,10 @@ class BareKernels:
         """Libraries and networks load now, not within a kernel's time."""
         import cv2
 
-        from pipelines.curation.scores import _text_detector
+        from pipelines.curation.text import text_detector
 
         cv2.setNumThreads(1)
-        _text_detector()
+        text_detector()
         assert self.networks.vae
         assert self.networks.image_encoder
 
@@ -199,8 +199,8 @@ class BareKernels:
         from scenedetect import FrameTimecode
         from scenedetect.detectors import AdaptiveDetector
 
-        from pipelines.curation.scores import MARK_SIDE_PIXELS, _text_detector
         from pipelines.curation.shots import LEAST_CHANGE
+        from pipelines.curation.text import MARK_SIDE_PIXELS, TEXT_SIDE_PIXELS, text_detector
 
         path = clips[0]["source_uri"]
         video = open_video(path)
@@ -228,14 +228,11 @@ class BareKernels:
             if self.recipe.curation.filters.reads_text:
                 with self._timed("text"):
                     mean = np.mean(shown, axis=0).astype(np.uint8)
-                    large = cv2.resize(
-                        mean,
-                        None,
-                        fx=MARK_SIDE_PIXELS / min(mean.shape[:2]),
-                        fy=MARK_SIDE_PIXELS / min(mean.shape[:2]),
-                    )
-                    for picture in (shown[0], shown[-1], large):
-                        _text_detector()(np.ascontiguousarray(picture[:, :, ::-1]))
+                    middle = shown[len(shown) // 2]
+                    for picture, pixels in ((middle, TEXT_SIDE_PIXELS), (mean, MARK_SIDE_PIXELS)):
+                        share = pixels / min(width, height)
+                        seen = cv2.resize(picture, None, fx=share, fy=share)
+                        text_detector()(np.ascontiguousarray(seen[:, :, ::-1]))
             with self._timed("motion"):
                 grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown]
                 for one, two in itertools.pairwise(grey):

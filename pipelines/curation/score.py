@@ -23,7 +23,7 @@ from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import CurationSettings, Recipe, Settings, ShotSettings
 
-SCORING_VERSION = 2  # raise when the same settings give other rows
+SCORING_VERSION = 3  # raise when the same settings give other rows
 
 # The clip table without what the query adds from the source table, captions and thresholds.
 ADDED_BY_QUERY = {"license", "split", "labels", "caption", "appearance_caption", "motion_caption"}

@@ -2,16 +2,12 @@
 
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-TEXT_SIDE_PIXELS = 256
-MARK_SIDE_PIXELS = 384
-SAME_STROKES = 0.4
-TEXT_CONFIDENCE = 0.6
-TALLEST_LINE_SHARE = 0.35
+from pipelines.curation.text import text_area, watermark_area
+
 CHANGED_GREY_LEVELS = 6
 UNCHANGED_SHARE = 0.001
 CHANGE_SIDE_PIXELS = 128
@@ -168,60 +164,6 @@ def perceptual_hash(frame: np.ndarray) -> str:
     return str(imagehash.phash(Image.fromarray(frame)))
 
 
-def text_area(frames: np.ndarray) -> float:
-    """Share of the frame under lines of text, the mean over first and last frame."""
-    return float(np.mean([_share_of_text(frames[i]) for i in {0, len(frames) - 1}]))
-
-
-def watermark_area(frames: np.ndarray) -> float:
-    """Share of the frame under text that stays where it is while the picture moves.
-
-    The detector looks at the mean over time, enlarged: what moves blurs away, and even a small or translucent
-    mark stands out. Strokes that the first and the last frame do not share are a sign that went by.
-    """
-    import cv2
-
-    mean = (np.add.reduce(frames, axis=0, dtype=np.uint32) // len(frames)).astype(np.uint8)
-    scale = MARK_SIDE_PIXELS / min(mean.shape[:2])
-    large = cv2.resize(mean, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    lines = [line / scale for line in _text_lines(large)]
-    first, last = (cv2.Sobel(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_32F, 1, 0) for f in frames[[0, -1]])
-    staying = [line for line in lines if _correlation(line, first, last) > SAME_STROKES]
-    return float(_under(staying, mean.shape[:2]).mean())
-
-
-def _share_of_text(frame: np.ndarray) -> float:
-    return float(_under(_text_lines(frame), frame.shape[:2]).mean())
-
-
-def _text_lines(frame: np.ndarray) -> list[np.ndarray]:
-    """Boxes (4, 2) around lines of text."""
-    found = _text_detector()(np.ascontiguousarray(frame[:, :, ::-1]))
-    return [box for box in (() if found.boxes is None else found.boxes) if _is_line(box, frame.shape[:2])]
-
-
-def _under(lines: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """(H, W) uint8: 1 inside the boxes."""
-    import cv2
-
-    mask = np.zeros(shape, np.uint8)
-    cv2.fillPoly(mask, [np.round(line).astype(np.int32) for line in lines], 1)  # type: ignore[call-overload]
-    return mask
-
-
-def _correlation(line: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
-    """Of two pictures inside a box, -1 to 1."""
-    inside = _under([line], one.shape) == 1
-    a, b = one[inside], other[inside]
-    return float(a @ b / np.sqrt(max(1e-6, float((a @ a) * (b @ b)))))
-
-
-def _is_line(box: np.ndarray, frame_shape: tuple[int, ...]) -> bool:
-    """Whether a box (4, 2) can be a line of text: the detector also marks whole frames and big objects."""
-    sides = np.linalg.norm(box - np.roll(box, 1, axis=0), axis=1)
-    return float(sides.min()) <= TALLEST_LINE_SHARE * min(frame_shape)
-
-
 def _spread(count: int) -> list[int]:
     """First, middle and last index."""
     return sorted({0, count // 2, count - 1})
@@ -232,26 +174,3 @@ def _flow_estimator() -> Any:
     import cv2
 
     return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-
-
-@cache
-def _text_detector() -> Any:
-    """PP-OCR's text detection network out of rapidocr's wheel; one thread, nothing is fetched."""
-    import rapidocr
-    from omegaconf import OmegaConf
-    from rapidocr.ch_ppocr_det import TextDetector
-    from rapidocr.utils.typings import EngineType, TaskType
-
-    folder = Path(rapidocr.__file__).parent
-    model = next((folder / "models").glob("*_det_*.onnx"), None)
-    if model is None:
-        raise FileNotFoundError(f"rapidocr's wheel has no text detection model in {folder / 'models'}")
-    settings = OmegaConf.load(folder / "config.yaml")
-    engine = settings.EngineConfig.onnxruntime
-    engine.intra_op_num_threads = engine.inter_op_num_threads = 1
-    detection = settings.Det
-    detection.engine_type, detection.task_type = EngineType.ONNXRUNTIME, TaskType.DET
-    detection.engine_cfg, detection.model_path = engine, str(model)
-    detection.limit_side_len, detection.limit_type = TEXT_SIDE_PIXELS, "min"
-    detection.box_thresh = TEXT_CONFIDENCE
-    return TextDetector(detection)

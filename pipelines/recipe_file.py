@@ -25,21 +25,21 @@ def find_recipe(name: str) -> Path:
 def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """Parse a recipe file with `section.key=value` overrides.
 
-    `source=NAME`, in the file or as an override, lays the settings of a kind of source over it (its columns,
-    and thresholds that its watermark asks for); other overrides go on top of those.
+    `source=NAME` brings the settings of a kind of source: its columns, and thresholds that its watermark asks
+    for. Named in the file, they are defaults, over which the file has its say; as an override, they overrule
+    the file. All other overrides go on top.
 
     Raises RecipeError with every fault at once: unknown keys (and the nearest known one), wrong types,
     values out of range.
     """
     path = find_recipe(name)
     tree = _read(path)
-    for override in overrides:
-        _set(tree, override)
     if source := tree.pop("source", None):
-        tree = _laid_over(_read(path), _read(_find_source(source)))
-        for override in overrides:
-            _set(tree, override)
-        tree.pop("source", None)
+        tree = _laid_over(_source_settings(source), tree)
+    for override in sorted(overrides, key=_names_no_source):
+        _set(tree, override)
+        if source := tree.pop("source", None):
+            tree = _laid_over(tree, _source_settings(source))
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -56,12 +56,16 @@ def _read(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _find_source(name: Any) -> Path:
+def _source_settings(name: Any) -> dict[str, Any]:
     path = SOURCES / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(path.stem for path in SOURCES.glob("*.yaml")))
         raise RecipeError(f"source={name}: no such source; there are {known}")
-    return path
+    return _read(path)
+
+
+def _names_no_source(override: str) -> bool:
+    return override.partition("=")[0] != "source"
 
 
 def _laid_over(tree: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

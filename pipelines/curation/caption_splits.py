@@ -1,8 +1,8 @@
 """Which splitter divides a run's captions, and what it made of them.
 
-The rules are asked caption by caption. What a language model says is dear: it is kept in
-data/captions/UNIT-STAMP.parquet, so that another threshold asks it for nothing, added sources for theirs
-only, and a run that was killed for what it had not written yet.
+The rules are asked caption by caption. A language model is dear: it is asked for kept clips only, and what it
+says is kept in data/captions/UNIT-STAMP.parquet, so that another threshold asks it for the newly kept, added
+sources for theirs, and a run that was killed for what it had not written yet.
 """
 
 from collections import Counter
@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.curation.captions import RULES_VERSION, CaptionSplit, split_caption
-from pipelines.curation.clip_table import write_table
-from pipelines.curation.sources import unit_sources
+from pipelines.curation.clip_table import clips_path, write_table
+from pipelines.curation.unit_tasks import over_units, unit_stream
+from pipelines.curation.verdicts import KEPT
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
@@ -46,76 +47,85 @@ def splitting_fingerprint(settings: CaptionSettings) -> str:
     )
 
 
-def splits_path(layout: RunLayout, unit: int, settings: CaptionSettings) -> Path:
-    return layout.captions / f"{unit:05d}-{splitting_fingerprint(settings)[:8]}.parquet"
+def splits_path(layout: RunLayout, unit: int, stamp: str) -> Path:
+    """stamp: `splitting_fingerprint` of the recipe's captions; hashing a model's weights takes its time."""
+    return layout.captions / f"{unit:05d}-{stamp[:8]}.parquet"
 
 
-def splitter_of(unit: int, recipe: Recipe, layout: RunLayout) -> Callable[[str], CaptionSplit]:
-    """caption → its split, for the captions of a unit; call `split_captions` before."""
-    settings = recipe.curation.captions
-    if settings.model is None:
+def splitter_of(
+    unit: int, recipe: Recipe, layout: RunLayout, stamp: str
+) -> Callable[[str], CaptionSplit | None]:
+    """caption → its split, for the captions of a unit; None for one that no kept clip has.
+
+    Call `split_captions` before.
+    """
+    if recipe.curation.captions.model is None:
         return split_caption
     splits = {"": split_caption("")} | {
         row["caption"]: CaptionSplit(row["appearance_caption"], row["motion_caption"])
-        for row in pq.read_table(splits_path(layout, unit, settings)).to_pylist()
+        for row in _known_splits(splits_path(layout, unit, stamp))
     }
-    return splits.__getitem__
+    return splits.get
 
 
-def split_captions(recipe: Recipe, layout: RunLayout, units: int) -> dict[str, Any]:
-    """Have the model split the captions that it has not split yet; the rules need no such step.
+def split_captions(units: int, recipe: Recipe, layout: RunLayout, stamp: str) -> dict[str, Any]:
+    """Have the model split the kept clips' captions that it has not split yet; the rules need no such step.
 
     Returns, for a model only: how many captions it was given, and how many of its answers were refused, by
     reason; a caption that stands in two units counts twice.
     """
-    settings = recipe.curation.captions
-    if settings.model is None:
+    if recipe.curation.captions.model is None:
         return {}
     import ray
 
-    waiting = [unit for unit in range(units) if missing_captions(unit, recipe, layout)]
+    lacking = over_units(count_missing, range(units), layout, stamp)
+    waiting = [unit for unit, count in enumerate(lacking) if count]
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if waiting:
-        with track(len(waiting), "curate: split captions") as step:
-            stream = ray.data.from_items(
-                [{"unit": unit} for unit in waiting], override_num_blocks=len(waiting)
-            ).map(
+        with track(sum(lacking), "curate: split captions") as step:
+            stream = unit_stream(waiting).map(
                 SplitActor,
-                fn_constructor_args=(recipe, layout),
+                fn_constructor_args=(recipe, layout, stamp),
                 compute=ray.data.ActorPoolStrategy(size=min(len(waiting), gpus or 1)),
                 num_cpus=1,
                 num_gpus=1 if gpus else 0,
             )
-            for _ in stream.iter_rows():
-                step.advance()
-    return count_splits(recipe, layout, units)
+            for row in stream.iter_rows():
+                step.advance(lacking[row["unit"]])
+    refused: Counter[str] = Counter()
+    for counted in (counts := over_units(count_refused, range(units), layout, stamp)):
+        refused.update(counted)
+    return {
+        "captions_asked": sum(counted.total() for counted in counts),
+        "captions_refused": dict(sorted((why, count) for why, count in refused.items() if why)),
+    }
 
 
 class SplitActor:
     """Holds the language model of one worker."""
 
-    def __init__(self, recipe: Recipe, layout: RunLayout) -> None:
+    def __init__(self, recipe: Recipe, layout: RunLayout, stamp: str) -> None:
         from pipelines.curation.caption_model import CaptionModel
 
         settings = recipe.curation.captions
         assert settings.model is not None
-        self.recipe, self.layout = recipe, layout
+        self.layout, self.stamp = layout, stamp
         self.model = CaptionModel(
             settings.model, batch_captions=settings.batch_captions, max_new_tokens=settings.max_new_tokens
         )
 
     def __call__(self, row: dict[str, int]) -> dict[str, int]:
-        split_unit(row["unit"], self.recipe, self.layout, self.model)
+        split_unit(row["unit"], self.layout, self.stamp, self.model)
         return row
 
 
-def split_unit(unit: int, recipe: Recipe, layout: RunLayout, model: Any) -> None:
+def split_unit(unit: int, layout: RunLayout, stamp: str, model: Any) -> None:
     """Write the splits of a unit's captions: those that are there, and the others by `model`."""
     from pipelines.curation.caption_model import Refusal
 
-    path = splits_path(layout, unit, recipe.curation.captions)
-    rows = pq.read_table(path, schema=SCHEMA).to_pylist() if path.is_file() else []
-    captions = missing_captions(unit, recipe, layout)
+    path = splits_path(layout, unit, stamp)
+    rows = _known_splits(path)
+    captions = missing_captions(unit, layout, stamp)
     for start in range(0, len(captions), WRITTEN_AT_ONCE):
         part = captions[start : start + WRITTEN_AT_ONCE]
         for caption, answer in zip(part, model.split(part), strict=True):
@@ -126,20 +136,21 @@ def split_unit(unit: int, recipe: Recipe, layout: RunLayout, model: Any) -> None
         write_table(path, pa.Table.from_pylist(rows, SCHEMA))
 
 
-def missing_captions(unit: int, recipe: Recipe, layout: RunLayout) -> list[str]:
-    """Captions of a unit that are not split yet, sorted: batches must not depend on the table's order."""
-    path = splits_path(layout, unit, recipe.curation.captions)
-    there = pq.read_table(path, columns=["caption"])["caption"].to_pylist() if path.is_file() else []
-    return sorted({source["caption"] for source in unit_sources(layout, unit)} - {"", *there})
+def missing_captions(unit: int, layout: RunLayout, stamp: str) -> list[str]:
+    """Kept captions without a split, sorted: batches must not depend on the order of the table."""
+    there = {row["caption"] for row in _known_splits(splits_path(layout, unit, stamp))}
+    clips = pq.read_table(clips_path(layout, unit), columns=["caption", "verdict"]).to_pylist()
+    return sorted({clip["caption"] for clip in clips if clip["verdict"] == KEPT} - there)
 
 
-def count_splits(recipe: Recipe, layout: RunLayout, units: int) -> dict[str, Any]:
-    refused: Counter[str] = Counter()
-    captions = 0
-    for unit in range(units):
-        path = splits_path(layout, unit, recipe.curation.captions)
-        if path.is_file():
-            reasons = pq.read_table(path, columns=["refused"])["refused"].to_pylist()
-            captions += len(reasons)
-            refused.update(reason for reason in reasons if reason)
-    return {"captions_asked": captions, "captions_refused": dict(sorted(refused.items()))}
+def count_missing(unit: int, layout: RunLayout, stamp: str) -> int:
+    return len(missing_captions(unit, layout, stamp))
+
+
+def count_refused(unit: int, layout: RunLayout, stamp: str) -> Counter[str | None]:
+    """The model's answers by the reason why they were not taken, None for those that were."""
+    return Counter(row["refused"] for row in _known_splits(splits_path(layout, unit, stamp)))
+
+
+def _known_splits(path: Path) -> list[dict[str, Any]]:
+    return pq.read_table(path, schema=SCHEMA).to_pylist() if path.is_file() else []

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
 from pipelines.curation.caption_splits import splitter_of, splitting_fingerprint
-from pipelines.curation.captions import CaptionSplit
 from pipelines.curation.clip_table import clips_path, write_table
 from pipelines.curation.duplicates import stand_in_of
 from pipelines.curation.precompute import (
@@ -93,9 +92,8 @@ def _aspect_distance(width: int, height: int, bucket: Bucket) -> float:
     return round(abs(float(np.log((width / height) / (bucket.width / bucket.height)))), 6)
 
 
-def judge(clip: Row, split: CaptionSplit, recipe: Recipe) -> Row:
-    """A row of pass 1 with its source's columns → the row with captions, bucket, verdict and reason."""
-    clip = clip | {"appearance_caption": split.appearance, "motion_caption": split.motion}
+def judge(clip: Row, recipe: Recipe) -> Row:
+    """A row of pass 1 with its source's columns → the row with bucket, verdict and reason."""
     if clip["verdict"] is not None:
         return clip
     if not clip["caption"]:
@@ -114,15 +112,14 @@ def judge(clip: Row, split: CaptionSplit, recipe: Recipe) -> Row:
 
 
 def judge_unit(unit: int, recipe: Recipe, layout: RunLayout, stamp: str) -> None:
-    """Write data/clips/UNIT.parquet from the unit's sources and scores; duplicates are not yet known.
+    """Write data/clips/UNIT.parquet from sources and scores; duplicates and split captions come later.
 
     stamp: `query_fingerprint` of the recipe.
     """
     sources = {source["source_id"]: source for source in unit_sources(layout, unit)}
     scores = pq.read_table(scores_path(layout, unit, scoring_fingerprint(recipe.curation))).to_pylist()
-    split = cache(splitter_of(unit, recipe, layout))  # the clips of a source share its caption
     clips = [{**row, **sources[row["source_id"]]} for row in scores]
-    rows = [judge(clip, split(clip["caption"]), recipe) | {"fingerprint": stamp} for clip in clips]
+    rows = [judge(clip, recipe) | {"fingerprint": stamp} for clip in clips]
     write_table(clips_path(layout, unit), pa.Table.from_pylist(rows, clip_table.SCHEMA))
 
 
@@ -130,15 +127,14 @@ def settle_unit(
     unit: int,
     recipe: Recipe,
     layout: RunLayout,
-    stamp: str,
     excluded: frozenset[str],
     duplicates: np.ndarray | None,
 ) -> dict[str, Any]:
     """Enter duplicates (see find_duplicates) and excluded sources, and say what the unit holds.
 
     A clip that is taken down still stands for its copies: they do not come back in its place.
-    stamp: `precompute_fingerprint` of the recipe. Returns counts, `current` (whether the unit's shards are
-    there already) and how many clips they are to hold, `wanted` in all and `wanted_buckets` in each bucket.
+    Returns counts, and how many clips the unit's shards are to hold, `wanted` in all and `wanted_buckets` in
+    each bucket.
     """
     path = clips_path(layout, unit)
     rows = pq.read_table(path, schema=clip_table.SCHEMA).to_pylist()
@@ -147,17 +143,30 @@ def settle_unit(
         changed = [row | change for row, change in zip(rows, changes, strict=True)]
         write_table(path, pa.Table.from_pylist(changed, clip_table.SCHEMA))
     wanted = wanted_rows(layout, unit, recipe)
-    current = unit_is_current(layout, unit, wanted, stamp)
+    buckets = Counter(name for row in wanted for name in row["bucket"].split())
+    return {"wanted": len(wanted), "wanted_buckets": dict(buckets), **count_unit(unit, layout)}
+
+
+def caption_unit(
+    unit: int, recipe: Recipe, layout: RunLayout, splitting_stamp: str, precompute_stamp: str
+) -> dict[str, Any]:
+    """Enter the split captions, and look whether the unit's shards are there: `current`, beside counts.
+
+    Stamps: `splitting_fingerprint` and `precompute_fingerprint` of the recipe. A language model is asked for
+    kept clips only: the captions of others stay null.
+    """
+    split = cache(splitter_of(unit, recipe, layout, splitting_stamp))  # clips of a source share its caption
+    path = clips_path(layout, unit)
+    rows = pq.read_table(path, schema=clip_table.SCHEMA).to_pylist()
+    for row in rows:
+        if found := split(row["caption"]):
+            row["appearance_caption"], row["motion_caption"] = found.appearance, found.motion
+    write_table(path, pa.Table.from_pylist(rows, clip_table.SCHEMA))
+    current = unit_is_current(layout, unit, wanted_rows(layout, unit, recipe), precompute_stamp)
     manifest = read_manifest(layout, unit)
     if current and manifest and manifest["failed"]:
         mark_failed(layout, unit, manifest["failed"])
-    buckets = Counter(name for row in wanted for name in row["bucket"].split())
-    return {
-        "current": current,
-        "wanted": len(wanted),
-        "wanted_buckets": dict(buckets),
-        **count_unit(unit, layout),
-    }
+    return {"current": current, **count_unit(unit, layout)}
 
 
 def forget_failures(unit: int, recipe: Recipe, layout: RunLayout) -> None:

@@ -5,14 +5,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import start_ray
-from pipelines.curation.caption_splits import split_captions
+from pipelines.curation.caption_splits import split_captions, splitting_fingerprint
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
@@ -21,6 +21,7 @@ from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_p
 from pipelines.curation.precompute import precompute_fingerprint
 from pipelines.curation.query import (
     NAMED_SOURCES,
+    caption_unit,
     count_unit,
     forget_failures,
     judge_unit,
@@ -30,6 +31,7 @@ from pipelines.curation.query import (
 from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_sources
 from pipelines.curation.shards import manifest_entries
 from pipelines.curation.sources import divide_sources, read_sources, shrinking, unit_of
+from pipelines.curation.unit_tasks import over_units, unit_stream
 from pipelines.curation.verdicts import KEPT, REASONS, VERDICTS, CurationError
 from pipelines.layout import RunLayout
 from pipelines.progress import track
@@ -41,8 +43,6 @@ CLIPS_WORTH_A_WORKER = 128  # loading the networks takes as long as that many sm
 TELL_EVERY_SECONDS = 1.0
 SOURCES_PER_UNIT = 256  # a unit's shards at 16x320x512 come to some 300 MB
 LEAST_UNITS = 8
-UNITS_PER_TASK = 64
-MOST_BLOCKS = 4096
 
 Summary = dict[str, Any]
 
@@ -71,22 +71,22 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         divide_sources(recipe.data, layout, units)
     with start_ray():
         if retry_failed:
-            _over_units(forget_failures, range(units), recipe, layout)
+            over_units(forget_failures, range(units), recipe, layout)
         with _timed(seconds, "score"):
             decoded = _score(units, recipe, layout, excluded, peaks)
-        with _timed(seconds, "captions"):
-            captions = split_captions(recipe, layout, units)
         with _timed(seconds, "query"):
             settled = _query(units, recipe, layout, excluded, peaks)
         if not excluded:  # of which nothing may be left, and that has to leave the shards
             _refuse_nothing(settled, recipe)
         told = forecast(settled, recipe.curation)
         show_forecast(told)
-        stale = [unit for unit, counts in enumerate(settled) if not counts["current"]]
+        with _timed(seconds, "captions"):
+            captions, counts = _caption(units, recipe, layout, peaks)
+        stale = [unit for unit, counted in enumerate(counts) if not counted["current"]]
         with _timed(seconds, "precompute"):
             computed = _precompute(stale, settled, recipe, layout, peaks)
-        recounted = dict(zip(stale, _over_units(count_unit, stale, layout), strict=True))
-    counts = [recounted.get(unit, counted) for unit, counted in enumerate(settled)]
+        for unit, counted in zip(stale, over_units(count_unit, stale, layout), strict=True):
+            counts[unit] = counted
     summary = summarise(counts)
     check_books(summary, counts)
     peaks.note("driver", peak_memory_gb())
@@ -122,42 +122,12 @@ def fixed_units(layout: RunLayout, recipe: Recipe) -> int:
     return int(json.loads(path.read_text())["units"])
 
 
-def _over_units(
-    function: Callable[..., Any],
-    units: Sequence[int],
-    *arguments: Any,
-    peaks: Peaks | None = None,
-    advance: Callable[[int], None] | None = None,
-) -> list[Any]:
-    """`function(unit, *arguments)` of every unit, in Ray tasks that share the arguments."""
-    import ray
-
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    size = min(UNITS_PER_TASK, max(1, len(units) // (4 * cpus)))
-    work = ray.remote(with_peak(_each))
-    shared = [part if isinstance(part, ray.ObjectRef) else ray.put(part) for part in arguments]
-    spans = [units[first : first + size] for first in range(0, len(units), size)]
-    results = []
-    for reference in [work.remote(function, span, *shared) for span in spans]:
-        found, peak_gb = ray.get(reference)
-        results += found
-        if peaks is not None:
-            peaks.note("query", peak_gb)
-        if advance:
-            advance(len(results))
-    return results
-
-
-def _each(function: Callable[..., Any], units: Sequence[int], *arguments: Any) -> list[Any]:
-    return [function(unit, *arguments) for unit in units]
-
-
 # ---------------------------------------------------------------- the streams
 
 
 def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], peaks: Peaks) -> int:
     """Pass 1 over the units that lack scores; returns how many sources were decoded."""
-    lacking = _over_units(unscored_sources, range(units), recipe, layout, excluded)
+    lacking = over_units(unscored_sources, range(units), recipe, layout, excluded)
     unscored = [unit for unit, count in enumerate(lacking) if count is not None]
     if not unscored:
         return 0
@@ -165,19 +135,11 @@ def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[st
     with _progress(sum(count or 0 for count in lacking), "curate: score sources") as counter:
         work = partial(_score_row, recipe=recipe, layout=layout, excluded=excluded, counter=counter)
         gpus = recipe.curation.shots.gpus_per_task
-        for row in _stream(unscored).map(work, num_cpus=1, num_gpus=gpus).iter_rows():
+        for row in unit_stream(unscored).map(work, num_cpus=1, num_gpus=gpus).iter_rows():
             decoded += row["decoded"]
             peaks.note("score", row["peak_gb"])
             peaks.note("decoder", row["decoder_peak_gb"])
     return decoded
-
-
-def _stream(units: Sequence[int]) -> Any:
-    """A Ray data set of units, in as many blocks as Ray handles with ease."""
-    import ray
-
-    blocks = min(len(units), MOST_BLOCKS)
-    return ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=blocks)
 
 
 def _score_row(
@@ -201,20 +163,27 @@ def _query(
     """Judge every unit, find duplicates over all of them, settle every unit."""
     with track(2 * units, "curate: query") as step:
         judging = (recipe, layout, query_fingerprint(recipe))
-        _over_units(judge_unit, range(units), *judging, peaks=peaks, advance=step.update)
+        over_units(judge_unit, range(units), *judging, peaks=peaks, advance=step.update)
         bits = recipe.curation.filters.max_phash_distance
         duplicates = None if bits is None else find_duplicates(units, bits, layout)
-        return _over_units(
+        settling = (recipe, layout, excluded, duplicates)
+        return over_units(
             settle_unit,
             range(units),
-            recipe,
-            layout,
-            precompute_fingerprint(recipe),
-            excluded,
-            duplicates,
+            *settling,
             peaks=peaks,
             advance=lambda done: step.update(units + done),
         )
+
+
+def _caption(units: int, recipe: Recipe, layout: RunLayout, peaks: Peaks) -> tuple[Summary, list[Summary]]:
+    """Split the captions of what is kept: (what a model was asked, counts of every unit)."""
+    stamp = splitting_fingerprint(recipe.curation.captions)
+    asked = split_captions(units, recipe, layout, stamp)
+    with track(units, "curate: enter captions") as step:
+        entering = (recipe, layout, stamp, precompute_fingerprint(recipe))
+        counts = over_units(caption_unit, range(units), *entering, peaks=peaks, advance=step.update)
+    return asked, counts
 
 
 def _precompute(
@@ -231,7 +200,7 @@ def _precompute(
     workers = min(len(units), gpus or cpus, 1 + clips // CLIPS_WORTH_A_WORKER)
     decoders = min(DECODERS_PER_GPU, max(1, cpus // workers)) if gpus else 1
     with _progress(clips, "curate: precompute clips") as counter:
-        stream = _stream(units).map(
+        stream = unit_stream(units).map(
             PrecomputeActor,
             fn_constructor_args=(recipe, layout, decoders, counter),
             compute=ray.data.ActorPoolStrategy(size=workers),

@@ -50,7 +50,7 @@ def test_overrides_reach_nested_keys_list_entries_and_sections_that_are_not_ther
     assert recipe.seed == 3
 
 
-def test_a_source_lays_its_columns_and_thresholds_over_a_recipe_and_overrides_lie_on_top():
+def test_a_source_lays_its_columns_and_thresholds_over_a_recipe_and_overrides_lie_on_top(tmp_path):
     plain = load_recipe("stock")
     webvid = load_recipe("stock", ("curation.filters.max_text_area=0.05", "source=webvid"))
     filters = webvid.curation.filters
@@ -58,6 +58,13 @@ def test_a_source_lays_its_columns_and_thresholds_over_a_recipe_and_overrides_li
     assert filters.max_watermark_area > plain.curation.filters.max_watermark_area
     assert filters.min_sharpness == plain.curation.filters.min_sharpness
     assert load_recipe("demo", ("source=pexels",)).data.columns.caption == "title"
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "source: webvid\nname: own\nrun_directory: own\ncuration: {filters: {max_text_area: 0.5}}\n"
+    )
+    filters = load_recipe(str(own)).curation.filters
+    assert filters.max_text_area == 0.5  # a file that names its source has the last word
+    assert filters.max_watermark_area == webvid.curation.filters.max_watermark_area
     with pytest.raises(RecipeError, match="source=vimeo: no such source; there are pexels, webvid"):
         load_recipe("stock", ("source=vimeo",))
 

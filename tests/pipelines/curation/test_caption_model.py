@@ -6,23 +6,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from pipelines.cluster import start_ray
 from pipelines.curation.caption_model import CaptionModel, Refusal, as_json, checked, parse, prompt
 from pipelines.curation.caption_splits import (
-    SCHEMA,
-    count_splits,
+    count_refused,
     missing_captions,
     split_unit,
-    splits_path,
     splitter_of,
     splitting_fingerprint,
 )
 from pipelines.curation.captions import CaptionSplit, split_caption
-from pipelines.curation.clip_table import read_clips, write_table
+from pipelines.curation.clip_table import clips_path, read_clips, write_table
 from pipelines.curation.query import query_fingerprint
 from pipelines.curation.run import curate
 from pipelines.layout import RunLayout
@@ -36,6 +33,9 @@ LEARNED = {
     "Snow falls on a village": CaptionSplit("Village", "snow falls slowly"),
     "Green parrot sings in a cage": CaptionSplit("Green parrot", "parrot sings"),
 }
+
+
+DROPPED = "Text on a black screen"
 
 
 def tokenizer_of(texts: list[str]) -> Any:
@@ -124,15 +124,16 @@ def trained(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> RunLayout:
-    """A run directory whose one unit has the captions of LEARNED, one of them twice, and an empty one."""
+    """A run directory whose one unit has the captions of LEARNED, one of them twice, and a clip not kept."""
     layout = RunLayout(tmp_path / "run")
-    give_sources(layout, [*LEARNED, "Red car on a bridge", ""])
+    give_clips(layout, [*LEARNED, "Red car on a bridge"])
     return layout
 
 
-def give_sources(layout: RunLayout, captions: list[str]) -> None:
-    rows = [{"source_id": f"v{number}", "caption": caption} for number, caption in enumerate(captions)]
-    write_table(layout.data / "sources" / "00000.parquet", pa.Table.from_pylist(rows))
+def give_clips(layout: RunLayout, captions: list[str]) -> None:
+    rows = [{"caption": caption, "verdict": "kept"} for caption in captions]
+    rows += [{"caption": DROPPED, "verdict": "filtered"}, {"caption": "", "verdict": "filtered"}]
+    write_table(clips_path(layout, 0), pa.Table.from_pylist(rows))
 
 
 @pytest.fixture
@@ -150,6 +151,10 @@ def recipe_with(layout: RunLayout) -> Callable[..., Recipe]:
         )
 
     return make
+
+
+def stamp_of(recipe: Recipe) -> str:
+    return splitting_fingerprint(recipe.curation.captions)
 
 
 def language_model(recipe: Recipe) -> CaptionModel:
@@ -213,26 +218,24 @@ def test_a_trained_model_splits_and_its_faults_go_to_the_rules(
     trained: str, layout: RunLayout, recipe_with: Callable[..., Recipe]
 ) -> None:
     recipe = recipe_with(trained, batch_captions=3, max_new_tokens=60)
-    split_unit(0, recipe, layout, language_model(recipe))
-    split = splitter_of(0, recipe, layout)
+    split_unit(0, layout, stamp_of(recipe), language_model(recipe))
+    split = splitter_of(0, recipe, layout, stamp_of(recipe))
     taken, invented, lost = list(LEARNED)[:2], *list(LEARNED)[2:]
     assert [split(caption) for caption in taken] == [LEARNED[caption] for caption in taken]
     assert [split(invented), split(lost)] == [split_caption(invented), split_caption(lost)]
     assert split("") == CaptionSplit("", "")
-    assert count_splits(recipe, layout, 1) == {
-        "captions_asked": 4,
-        "captions_refused": {"invented_word": 1, "lost_word": 1},
-    }
+    assert split(DROPPED) is None
+    assert count_refused(0, layout, stamp_of(recipe)) == {None: 2, "invented_word": 1, "lost_word": 1}
 
 
 def test_a_model_that_talks_nonsense_leaves_all_to_the_rules(
     untrained: str, layout: RunLayout, recipe_with: Callable[..., Recipe]
 ) -> None:
     recipe = recipe_with(untrained, max_new_tokens=8)
-    split_unit(0, recipe, layout, language_model(recipe))
-    split = splitter_of(0, recipe, layout)
+    split_unit(0, layout, stamp_of(recipe), language_model(recipe))
+    split = splitter_of(0, recipe, layout, stamp_of(recipe))
     assert all(split(caption) == split_caption(caption) for caption in LEARNED)
-    assert count_splits(recipe, layout, 1) == {"captions_asked": 4, "captions_refused": {"unreadable": 4}}
+    assert count_refused(0, layout, stamp_of(recipe)) == {"unreadable": 4}
 
 
 def test_a_sequence_to_sequence_model_is_asked_too(tokenizer: Any, tmp_path: Path) -> None:
@@ -266,13 +269,13 @@ def test_the_model_is_asked_for_added_captions_only(
             return [CaptionSplit(caption, "") for caption in captions]
 
     model = Recorder()
-    split_unit(0, recipe, layout, model)
-    give_sources(layout, [*LEARNED, "Wind blows", ""])
-    assert missing_captions(0, recipe, layout) == ["Wind blows"]
-    split_unit(0, recipe, layout, model)
+    stamp = stamp_of(recipe)
+    split_unit(0, layout, stamp, model)
+    give_clips(layout, [*LEARNED, "Wind blows"])
+    assert missing_captions(0, layout, stamp) == ["Wind blows"]
+    split_unit(0, layout, stamp, model)
     assert model.asked == [sorted(LEARNED), ["Wind blows"]]
-    path = splits_path(layout, 0, recipe.curation.captions)
-    assert pq.read_table(path, schema=SCHEMA).num_rows == 5
+    assert count_refused(0, layout, stamp) == {None: 5}
 
 
 def test_another_splitter_decodes_no_video_again(
@@ -286,6 +289,8 @@ def test_another_splitter_decodes_no_video_again(
     for number, caption in enumerate(LEARNED):
         make_video(tmp_path / f"{number}.mp4", make_scene(number, 20))
         lines.append(f"v{number},{number}.mp4,{caption}")
+    make_video(tmp_path / "dark.mp4", make_scene(0, 20) // 64)
+    lines.append(f"dark,dark.mp4,{DROPPED}")
     (tmp_path / "table.csv").write_text("\n".join(lines))
     captions: dict[str, Any] = {"batch_captions": 3, "max_new_tokens": 60}
 
@@ -295,24 +300,30 @@ def test_another_splitter_decodes_no_video_again(
                 "name": "test",
                 "run_directory": str(tmp_path / "run"),
                 "data": {"table": str(tmp_path / "table.csv")},
-                "curation": {"units": 1, "tiers": {"low": ["8x32x32"]}, "captions": captions},
+                "curation": {
+                    "units": 1,
+                    "tiers": {"low": ["8x32x32"]},
+                    "captions": captions,
+                    "filters": {"min_luminance": 20},
+                },
                 "models": tiny_models,
             }
         )
         summary = curate(recipe)
-        clips = read_clips(RunLayout(tmp_path / "run")).to_pylist()
+        clips = read_clips(RunLayout(tmp_path / "run"), verdict=None).to_pylist()
         splits = {c["caption"]: CaptionSplit(c["appearance_caption"], c["motion_caption"]) for c in clips}
         return summary, splits
 
     with start_ray():
         by_rules, splits = run()
-        assert splits == {caption: split_caption(caption) for caption in LEARNED}
-        assert by_rules["decoded_sources"] == by_rules["computed_clips"] == len(LEARNED)
+        assert splits == {caption: split_caption(caption) for caption in (*LEARNED, DROPPED)}
+        assert (by_rules["decoded_sources"], by_rules["computed_clips"]) == (5, 4)
         assert "captions_asked" not in by_rules
         captions |= {"splitter": "model", "model": trained}
         by_model, splits = run()
     taken = list(LEARNED)[:2]
     assert [splits[caption] for caption in taken] == [LEARNED[caption] for caption in taken]
+    assert splits[DROPPED] == (None, None)  # it was not kept, and the model was not asked
     assert by_model["decoded_sources"] == by_model["computed_clips"] == 0
     assert by_model["captions_asked"] == len(LEARNED)
     assert by_model["captions_refused"] == {"invented_word": 1, "lost_word": 1}

@@ -22,7 +22,7 @@ def demo(
 ) -> None:
     """Run the whole walk on generated videos of sprites.
 
-    Makes SpriteWorld, then curates, trains and evaluates on it: about ten minutes on two cores.
+    Makes SpriteWorld, then curates, trains and evaluates on it: about eleven minutes on two cores.
 
     \b
     dreamer demo

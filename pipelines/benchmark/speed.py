@@ -29,7 +29,7 @@ from pipelines.curation.sources import data_root, read_sources, resolve_uri
 from pipelines.curation.video import clip_times, crop_to, decode_size, open_video
 from pipelines.layout import RunLayout
 from pipelines.progress import track
-from pipelines.recipe import Bucket, DataSettings, Recipe, parse_bucket
+from pipelines.recipe import Bucket, DataSettings, Recipe, parse_bucket, with_absolute_paths
 
 SCORE_KERNELS = ("decode", "shots", "text", "motion")
 PRECOMPUTE_KERNELS = ("decode spans", "flow", "VAE", "image features")
@@ -63,6 +63,7 @@ def measure_curation(recipe: Recipe, copies: int) -> dict[str, Any]:
 
     Near-duplicates are kept, for the copies are such. Raises what `curate` raises.
     """
+    recipe = with_absolute_paths(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         once = run_copies(recipe, 1, Path(scratch))
         often = run_copies(recipe, copies, Path(scratch))
@@ -199,7 +200,7 @@ class BareKernels:
         from scenedetect import FrameTimecode
         from scenedetect.detectors import AdaptiveDetector
 
-        from pipelines.curation.shots import LEAST_CHANGE
+        from pipelines.curation.shots import LEAST_CHANGE, small_frame
         from pipelines.curation.text import MARK_SIDE_PIXELS, TEXT_SIDE_PIXELS, text_detector
 
         path = clips[0]["source_uri"]
@@ -215,7 +216,7 @@ class BareKernels:
         with self._timed("shots"):
             for index, frame in enumerate(frames):
                 timecode = FrameTimecode(index, fps=video.fps)
-                cuts += detector.process_frame(timecode, np.ascontiguousarray(frame[:, :, ::-1]))
+                cuts += detector.process_frame(timecode, np.ascontiguousarray(small_frame(frame)[:, :, ::-1]))
             cuts += detector.post_process(timecode)
         self.cuts[source] = [0.0, *(float(video.starts_seconds[int(cut.frame_num)]) for cut in cuts)]
         flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)

@@ -323,7 +323,8 @@ def test_another_splitter_decodes_no_video_again(
         by_model, splits = run()
     taken = list(LEARNED)[:2]
     assert [splits[caption] for caption in taken] == [LEARNED[caption] for caption in taken]
-    assert splits[DROPPED] == (None, None)  # it was not kept, and the model was not asked
+    dropped = splits[DROPPED]  # it was not kept, and the model was not asked
+    assert [dropped.appearance, dropped.motion] == [None, None]
     assert by_model["decoded_sources"] == by_model["computed_clips"] == 0
     assert by_model["captions_asked"] == len(LEARNED)
     assert by_model["captions_refused"] == {"invented_word": 1, "lost_word": 1}

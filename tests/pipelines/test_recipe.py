@@ -50,7 +50,7 @@ def test_overrides_reach_nested_keys_list_entries_and_sections_that_are_not_ther
     assert recipe.seed == 3
 
 
-def test_a_source_lays_its_columns_and_thresholds_over_a_recipe_and_overrides_lie_on_top(tmp_path):
+def test_a_source_lays_its_columns_and_thresholds_over_a_recipe_and_overrides_lie_on_top():
     plain = load_recipe("stock")
     webvid = load_recipe("stock", ("curation.filters.max_text_area=0.05", "source=webvid"))
     filters = webvid.curation.filters
@@ -58,15 +58,17 @@ def test_a_source_lays_its_columns_and_thresholds_over_a_recipe_and_overrides_li
     assert filters.max_watermark_area > plain.curation.filters.max_watermark_area
     assert filters.min_sharpness == plain.curation.filters.min_sharpness
     assert load_recipe("demo", ("source=pexels",)).data.columns.caption == "title"
-    own = tmp_path / "own.yaml"
-    own.write_text(
-        "source: webvid\nname: own\nrun_directory: own\ncuration: {filters: {max_text_area: 0.5}}\n"
-    )
-    filters = load_recipe(str(own)).curation.filters
-    assert filters.max_text_area == 0.5  # a file that names its source has the last word
-    assert filters.max_watermark_area == webvid.curation.filters.max_watermark_area
     with pytest.raises(RecipeError, match="source=vimeo: no such source; there are pexels, webvid"):
         load_recipe("stock", ("source=vimeo",))
+
+
+def test_a_file_has_the_last_word_over_the_source_that_it_names(tmp_path):
+    own, stock = tmp_path / "own.yaml", find_recipe("stock").read_text()
+    for source in ("webvid", "pexels"):
+        own.write_text(f"source: {source}\n{stock}")
+        assert load_recipe(str(own)).curation.filters == load_recipe("stock").curation.filters
+    assert load_recipe(str(own)).data.columns.caption == "title"  # of which stock says nothing
+    assert load_recipe(str(own), ("source=webvid",)).curation.filters.max_text_area == 0.08
 
 
 def test_transnetv2_and_its_weights_go_together():

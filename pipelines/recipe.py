@@ -85,6 +85,9 @@ class DataSettings(Settings):
 class DecodeSettings(Settings):
     timeout_seconds: PositiveFloat = 60
     max_memory_gb: PositiveFloat = 4
+    temporary_gb: PositiveFloat = Field(
+        8, description="disk that a worker's fetched files may take; beyond it, idle ones are fetched anew"
+    )
     score_short_side_pixels: PositiveInt = Field(256, description="size at which clips are scored")
 
 

@@ -240,7 +240,8 @@ class UnitPrecompute:
         names = sorted({name for clip in clips for name in clip["bucket"].split()})
         buckets = {name: self._bucket_rows(name) for name in names}
         uses = Counter(clip["source_uri"] for clip in clips)
-        with SharedFiles(uses, data_root(self.recipe.data)) as self.files:
+        most_bytes = self.recipe.curation.decode.temporary_gb * 1e9
+        with SharedFiles(uses, data_root(self.recipe.data), most_bytes) as self.files:
             for clip, decoded in self._decoded(clips, buckets, decoders):
                 self._place(clip, decoded, buckets)
                 advance(1)

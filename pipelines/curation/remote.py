@@ -5,8 +5,9 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Self
 from urllib.parse import urlsplit
@@ -41,44 +42,73 @@ def local_file(uri: str) -> Iterator[str]:
 
 
 class SharedFiles:
-    """Files that several clips are read from: each is fetched once, and deleted after its last clip.
+    """Files that several clips are read from: fetched once, and deleted after the last clip.
 
     `uses`: how many clips are read from each address of the table, at most; what is left at the end goes
-    with the `with` block.
+    with the `with` block. Where fetched files come to more than `most_bytes`, those that nobody reads at the
+    moment are deleted, the longest unused first, and fetched again for their next clip.
     """
 
-    def __init__(self, uses: Mapping[str, int], root: Path) -> None:
+    def __init__(self, uses: Mapping[str, int], root: Path, most_bytes: float) -> None:
         self._left = Counter(uses)
         self._root = root
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._files: dict[str, tuple[ExitStack, str]] = {}
+        self._most_bytes = most_bytes
+        self._fetching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._state = threading.Lock()
+        self._files: dict[str, SharedFile] = {}  # the last used is last
 
     @contextmanager
     def local(self, source_uri: str) -> Iterator[str]:
         """A path on this machine, while the `with` block lasts; threads may share it. See `local_file`."""
-        lock = self._locks[source_uri]
+        file = None
         try:
-            with lock:
-                if source_uri not in self._files:
-                    self._files[source_uri] = self._fetched(source_uri)
-            yield self._files[source_uri][1]
+            with self._fetching[source_uri]:
+                with self._state:
+                    file = self._files.pop(source_uri, None)
+                    if file is not None:
+                        self._begin(source_uri, file)
+                if file is None:
+                    file = self._fetched(source_uri)
+                    with self._state:
+                        self._begin(source_uri, file)
+            yield file.path
         finally:
-            with lock:
+            with self._state:
                 self._left[source_uri] -= 1
-                if not self._left[source_uri] and source_uri in self._files:
-                    self._files.pop(source_uri)[0].close()
+                if file is not None:
+                    file.readers -= 1
+                    if not self._left[source_uri]:
+                        self._files.pop(source_uri).close()
 
-    def _fetched(self, source_uri: str) -> tuple[ExitStack, str]:
+    def _begin(self, source_uri: str, file: "SharedFile") -> None:
+        file.readers += 1
+        self._files[source_uri] = file
+        total = sum(other.bytes for other in self._files.values())
+        for uri in list(self._files):
+            if total > self._most_bytes and not self._files[uri].readers:
+                total -= self._files[uri].bytes
+                self._files.pop(uri).close()
+
+    def _fetched(self, source_uri: str) -> "SharedFile":
         uri, _ = resolve_uri(source_uri, self._root)
         files = ExitStack()
-        return files, files.enter_context(local_file(uri))
+        path = files.enter_context(local_file(uri))
+        return SharedFile(path, 0 if path == uri else Path(path).stat().st_size, files.close)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for files, _ in self._files.values():
-            files.close()
+        for file in self._files.values():
+            file.close()
+
+
+@dataclass
+class SharedFile:
+    path: str
+    bytes: int  # 0 for a file that was on this machine anyway
+    close: Callable[[], None]
+    readers: int = 0
 
 
 def _fetch(uri: str, file: IO[bytes]) -> None:

@@ -10,18 +10,20 @@ import pytest
 
 from pipelines.curation import remote
 from pipelines.curation.decode import DecoderError
-from pipelines.curation.remote import local_file
+from pipelines.curation.remote import SharedFiles, local_file
 from pipelines.curation.verdicts import CurationError
 
 CONTENT = b"film" * 1000
 
 
 class Server(BaseHTTPRequestHandler):
-    """`/good.mp4` is there, `/shaky.mp4` at the second try, `/denied.mp4` never."""
+    """`/good*` is there, `/shaky.mp4` at the second try, `/denied.mp4` never."""
 
     refused: list[str] = []  # noqa: RUF012 - shared by all requests
+    asked: list[str] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
+        self.asked.append(f"{self.command} {self.path}")
         if self.path == "/denied.mp4":
             self.send_error(403)
         elif self.path == "/removed.mp4":
@@ -29,11 +31,12 @@ class Server(BaseHTTPRequestHandler):
         elif self.path == "/broken.mp4" or (self.path == "/shaky.mp4" and not self.refused):
             self.refused.append(self.path)
             self.send_error(503)
-        elif self.path in ("/good.mp4", "/shaky.mp4"):
+        elif self.path.startswith(("/good", "/shaky.mp4")):
             self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
-            self.wfile.write(CONTENT)
+            if self.command == "GET":
+                self.wfile.write(CONTENT)
         else:
             self.send_error(404)
 
@@ -47,6 +50,7 @@ class Server(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(remote, "BACK_OFF_SECONDS", 0.01)
     Server.refused.clear()
+    Server.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as http:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}"
@@ -92,3 +96,30 @@ def test_an_address_that_needs_a_package_names_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "gcsfs", None)  # not installed
     with pytest.raises(CurationError, match=r"pip install -e '\.\[s3,gs\]'"), local_file("gs://bucket/a.mp4"):
         pass
+
+
+def test_a_file_of_several_clips_is_fetched_once_and_deleted_after_the_last(server: str) -> None:
+    uri = f"{server}/good.mp4"
+    with SharedFiles({uri: 3}, Path("/"), most_bytes=1e9) as files:
+        for _ in range(3):
+            with files.local(uri) as path:
+                assert Path(path).read_bytes() == CONTENT
+        assert not Path(path).exists()
+    assert Server.asked.count("GET /good.mp4") == 1
+
+
+def test_fetched_files_that_nobody_reads_make_room(server: str) -> None:
+    uris = [f"{server}/good{number}" for number in range(3)]
+    with SharedFiles(dict.fromkeys(uris, 2), Path("/"), most_bytes=2.5 * len(CONTENT)) as files:
+        with files.local(uris[0]) as read_all_the_time:
+            paths = []
+            for uri in uris[1:]:
+                with files.local(uri) as path:
+                    paths.append(Path(path))
+            assert [path.exists() for path in paths] == [False, True]
+            assert Path(read_all_the_time).exists()
+        with files.local(uris[1]) as path:
+            assert Path(path).read_bytes() == CONTENT
+    assert Server.asked.count("GET /good1") == 2
+    assert Server.asked.count("GET /good2") == 1
+    assert not paths[1].exists()

@@ -287,29 +287,45 @@ def real_clips(data: Any, curation: CurationSettings, count: int = 48) -> list[n
     """Shots of a user's table as base footage, (T, H, W, 3) at `FPS`: at most two of each source.
 
     They are taken to be good footage: in focus, moving, without text or marks.
-    """
-    from pipelines.benchmark.scenery import FPS
-    from pipelines.curation.decode import DecoderError
-    from pipelines.curation.sources import data_root, read_sources, resolve_uri
 
-    seconds = curation.clip_seconds + SPARE_SECONDS
+    Raises CurationError when no source of the table can be read, or has a shot that is long enough.
+    """
+    from pipelines.curation.decode import DecoderError
+    from pipelines.curation.remote import local_file
+    from pipelines.curation.sources import data_root, read_sources, resolve_uri
+    from pipelines.curation.verdicts import CurationError
+
     settings = scoring_settings(curation).model_copy(update={"text": False})
     clips: list[np.ndarray] = []
     with DecoderProcess(DecodeSettings()) as decoder:
         for source in read_sources(data):
+            if len(clips) >= count:
+                break
             uri, refused = resolve_uri(source["source_uri"], data_root(data))
-            if refused or len(clips) >= count:
+            if refused:
                 continue
             try:
-                rows = decoder.call(score_video, uri, settings)
-                long = [r for r in rows if r["shot_end_seconds"] - r["shot_start_seconds"] >= seconds]
-                for row in {r["shot_start_seconds"]: r for r in long[:2]}.values():
-                    frames = min(48, int((row["shot_end_seconds"] - row["shot_start_seconds"]) * FPS))
-                    height, width = _even(row, 360)
-                    clips.append(decoder.clip(uri, row["shot_start_seconds"], frames, FPS, height, width))
-            except DecoderError:
+                with local_file(uri) as path:
+                    clips += _long_shots(decoder, path, settings)
+            except DecoderError:  # footage that cannot be read is no footage
                 continue
-    return clips
+    if not clips:
+        least = settings.clip_seconds + SPARE_SECONDS
+        raise CurationError(f"no source of {data.table} can be read and has a shot of {least:g} s")
+    return clips[:count]
+
+
+def _long_shots(decoder: DecoderProcess, path: str, settings: ScoringSettings) -> list[np.ndarray]:
+    """The first two shots of a file that have room for a clip and some frames to spare."""
+    from pipelines.benchmark.scenery import FPS
+
+    shots: dict[float, np.ndarray] = {}
+    for row in decoder.call(score_video, path, settings):
+        start, length = row["shot_start_seconds"], row["shot_end_seconds"] - row["shot_start_seconds"]
+        if length >= settings.clip_seconds + SPARE_SECONDS and start not in shots and len(shots) < 2:
+            height, width = _even(row, 360)
+            shots[start] = decoder.clip(path, start, min(48, int(length * FPS)), FPS, height, width)
+    return list(shots.values())
 
 
 def _even(row: Row, short_side: int) -> tuple[int, int]:

@@ -1,11 +1,26 @@
 """The benchmark of the filters: films are what their label says, and results are counted right."""
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pipelines.benchmark import copies, cuts, labelled
-from pipelines.benchmark.filters import Benchmark, FilterResult, Outcome, Trial, measure_filters
+from pipelines.benchmark.files import write_film
+from pipelines.benchmark.filters import (
+    Benchmark,
+    FilterResult,
+    Outcome,
+    Trial,
+    measure_filters,
+    real_clips,
+)
 from pipelines.benchmark.studio import Studio
+from pipelines.curation.verdicts import CurationError
+from pipelines.recipe import DataSettings
 from pipelines.recipe_file import load_recipe
 
 
@@ -52,6 +67,23 @@ def test_real_clips_replace_the_generated_scenes() -> None:
     shot = Studio(0.5, [grey]).shot(np.random.default_rng(0))
     assert len(shot) == 12
     assert (shot == 77).all()
+
+
+def test_footage_is_read_behind_addresses_and_none_is_an_error(benchmark: Benchmark, tmp_path: Path) -> None:
+    kind = labelled.KINDS["motion"][0]
+    film = write_film(tmp_path / "film", kind.make(Studio(3.0), Trial("motion", kind.name, 0, True).rng(3)))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    table = tmp_path / "table.csv"
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        table.write_text(f"videoid,contentUrl,name\n1,{address}/gone.mp4,a\n2,{address}/{film.name},b\n")
+        (footage,) = real_clips(DataSettings(table=str(table)), benchmark.curation)
+        server.shutdown()
+    assert len(footage) >= 16
+    table.write_text("videoid,contentUrl,name\n1,gone.mp4,a\n")
+    with pytest.raises(CurationError, match=r"no source of .* can be read and has a shot of"):
+        real_clips(DataSettings(table=str(table)), benchmark.curation)
 
 
 def test_what_is_not_counted_is_reported() -> None:

@@ -4,8 +4,9 @@ import errno
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from pipelines.curation.verdicts import FAILED, CurationError, reason
 TRIES = 3
 BACK_OFF_SECONDS = 0.5
 CHUNK_BYTES = 1 << 20
+FETCHED_AHEAD = 4
 # Another try would be answered alike.
 GONE = (404, 410)
 REFUSALS = (401, 403, 451)
@@ -39,6 +41,35 @@ def local_file(uri: str) -> Iterator[str]:
         _fetch(uri, file)
         file.flush()
         yield file.name
+
+
+class FilesAhead:
+    """Files that are read one after the other: while one is read, the next are fetched."""
+
+    def __init__(self, uris: Sequence[str]) -> None:
+        self._uris = deque(uris)
+        self._fetches: deque[Future[tuple[str, Callable[[], None]]]] = deque()
+        self._pool = ThreadPoolExecutor(FETCHED_AHEAD)
+
+    @contextmanager
+    def next(self) -> Iterator[str]:
+        """A path on this machine with the content of the next address. See `local_file`."""
+        while self._uris and len(self._fetches) <= FETCHED_AHEAD:
+            self._fetches.append(self._pool.submit(_fetched, self._uris.popleft()))
+        path, close = self._fetches.popleft().result()
+        try:
+            yield path
+        finally:
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for fetch in self._fetches:
+            if not fetch.cancelled() and fetch.exception() is None:
+                fetch.result()[1]()
 
 
 class SharedFiles:
@@ -91,9 +122,8 @@ class SharedFiles:
 
     def _fetched(self, source_uri: str) -> "SharedFile":
         uri, _ = resolve_uri(source_uri, self._root)
-        files = ExitStack()
-        path = files.enter_context(local_file(uri))
-        return SharedFile(path, 0 if path == uri else Path(path).stat().st_size, files.close)
+        path, close = _fetched(uri)
+        return SharedFile(path, 0 if path == uri else Path(path).stat().st_size, close)
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +139,12 @@ class SharedFile:
     bytes: int  # 0 for a file that was on this machine anyway
     close: Callable[[], None]
     readers: int = 0
+
+
+def _fetched(uri: str) -> tuple[str, Callable[[], None]]:
+    """`local_file` whose block ends when the second value is called."""
+    files = ExitStack()
+    return files.enter_context(local_file(uri)), files.close
 
 
 def _fetch(uri: str, file: IO[bytes]) -> None:
@@ -136,12 +172,14 @@ def _fetch(uri: str, file: IO[bytes]) -> None:
 
 
 def _status(problem: BaseException) -> int | None:
-    """HTTP status, as aiohttp and gcsfs or as botocore say it."""
+    """HTTP status, as aiohttp, gcsfs or botocore say it."""
     response = getattr(problem, "response", None)
     if isinstance(response, dict):
         status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return status
-    return getattr(problem, "status", None)
+    if str(problem).startswith("Forbidden: "):  # gcsfs has no number for this one
+        return 403
+    return getattr(problem, "status", None) or getattr(problem, "code", None)
 
 
 def _served(error: BaseException) -> BaseException | None:

@@ -10,20 +10,26 @@ import pytest
 
 from pipelines.curation import remote
 from pipelines.curation.decode import DecoderError
-from pipelines.curation.remote import SharedFiles, local_file
+from pipelines.curation.remote import FETCHED_AHEAD, FilesAhead, SharedFiles, local_file
 from pipelines.curation.verdicts import CurationError
 
 CONTENT = b"film" * 1000
 
 
 class Server(BaseHTTPRequestHandler):
-    """`/good*` is there, `/shaky.mp4` at the second try, `/denied.mp4` never."""
+    """`/good*` is there (`/good_in_company*` when two are asked for at a time).
+
+    `/shaky.mp4` is there at the second try, `/denied.mp4` never.
+    """
 
     refused: list[str] = []  # noqa: RUF012 - shared by all requests
     asked: list[str] = []  # noqa: RUF012
+    company = threading.Barrier(2)
 
     def do_GET(self) -> None:
         self.asked.append(f"{self.command} {self.path}")
+        if self.path.startswith("/good_in_company") and self.command == "GET":
+            self.company.wait(timeout=10)
         if self.path == "/denied.mp4":
             self.send_error(403)
         elif self.path == "/removed.mp4":
@@ -123,3 +129,25 @@ def test_fetched_files_that_nobody_reads_make_room(server: str) -> None:
     assert Server.asked.count("GET /good1") == 2
     assert Server.asked.count("GET /good2") == 1
     assert not paths[1].exists()
+
+
+def test_the_next_files_are_fetched_while_one_is_read(server: str) -> None:
+    names = ("good_in_company1", "good_in_company2", "denied.mp4", "good3")
+    with FilesAhead([f"{server}/{name}" for name in names]) as files:
+        for _ in names[:2]:
+            with files.next() as path:
+                assert Path(path).read_bytes() == CONTENT
+            assert not Path(path).exists()
+        with pytest.raises(DecoderError, match="refused"), files.next():
+            pass
+        with files.next() as path:
+            assert Path(path).read_bytes() == CONTENT
+
+
+def test_no_more_than_some_files_lie_there_and_none_is_left(server: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote.tempfile, "tempdir", str(tmp_path))
+        with FilesAhead([f"{server}/good{number}" for number in range(20)]) as files, files.next():
+            pass
+    assert sum(line.startswith("GET") for line in Server.asked) <= FETCHED_AHEAD + 1
+    assert list(tmp_path.iterdir()) == []

@@ -107,9 +107,8 @@ def prepared(recipe: Recipe, steps: tuple[str, ...]) -> Iterator[RunLayout]:
 
 def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
     """The recipe's steps; each fingerprint holds the one before, so that a change runs through to the end."""
-    from pipelines.curation.caption_splits import splitting_fingerprint
+    from pipelines.curation.query import query_fingerprint
     from pipelines.curation.run import curate
-    from pipelines.curation.score import scoring_fingerprint
 
     models = recipe.models
     frozen = [
@@ -121,8 +120,7 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
         table_stamp(recipe.data),
         sorted(excluded_sources(layout)),
         recipe.curation,
-        splitting_fingerprint(recipe.curation.captions),
-        scoring_fingerprint(recipe.curation),  # the content of TransNetV2's weights is in it
+        query_fingerprint(recipe),  # the content of the weights that score and split captions is in it
         frozen,
         source_fingerprint("pipelines.curation"),
     )
@@ -140,7 +138,9 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
         from pipelines.evaluation.run import evaluate
 
         judge = [weights_sha256(models.video_classifier)] if models.video_classifier else []
-        code = source_fingerprint("pipelines.evaluation", "pipelines.media", "modeling")
+        code = source_fingerprint(
+            "pipelines.evaluation", "pipelines.clip_features", "pipelines.media", "modeling"
+        )
         upstream = fingerprint(upstream, recipe.evaluate, recipe.seed, recipe.tracking, judge, code)
         folder = layout.evaluation("final")
         yield Step("evaluate", evaluate, upstream, folder, (folder,))

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ COPIES_PER_CHECKPOINT = 4
 # Temporal modules, adapter and pixel attention beside the image UNet's own weights, generously.
 VIDEO_UNET_GROWTH = 2.5
 WRITING_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+DECODER_GB = 1.0  # a decoder process without networks, generously
+DEFAULT_PROJECTION_DIM = 512  # CLIPConfig's, for a configuration that does not say it
 DISK_RESERVE_BYTES = 200 * 10**6
 
 Faults = Iterator[str]
@@ -46,7 +49,7 @@ def preflight(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> None:
 
 
 def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
-    """Every fault as `where: what; mend`. Reads configurations and the table, no weights and no video."""
+    """Every fault as `where: what; mend`. Reads configurations and the table, no network and no video."""
     models = list(model_faults(recipe, steps))
     yield from models
     if "train" in steps and not models:
@@ -79,6 +82,7 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
         yield f"models.flow: no file {models.flow}; `torch.export.save(program, 'raft.pt2')` makes one"
     if "curate" in steps:
         yield from caption_model_faults(recipe)
+        yield from image_score_faults(recipe)
     weights = recipe.curation.shots.weights
     if weights is not None and not os.path.isfile(weights):
         yield f"curation.shots.weights: no file {weights}; it is TransNetV2's, .pth or .safetensors"
@@ -93,7 +97,7 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     for where, path, folder in tokenizers:
         yield from _tokenizer_faults(where, path, folder)
     if "evaluate" in steps:
-        yield from _tower_faults(models.image_encoder)
+        yield from _tower_faults("models.image_encoder", models.image_encoder, "prompt consistency")
     yield from _fit_faults(recipe)
 
 
@@ -110,6 +114,43 @@ def caption_model_faults(recipe: Recipe) -> Faults:
             f"{where}: {path} holds {', '.join(names)}, which writes no text; give a causal or "
             "sequence-to-sequence language model"
         )
+
+
+def image_score_faults(recipe: Recipe) -> Faults:
+    """What is wrong with the weights of the aesthetic score and the text match, if there are any."""
+    from pipelines.curation.image_scores import load_aesthetic_head, misfit
+
+    settings, where = recipe.curation.image_scores, "curation.image_scores.clip"
+    if settings.clip is None:
+        return
+    yield from _folder_faults(where, settings.clip, ("",))
+    yield from _tokenizer_faults(where, settings.clip, "")
+    config = model_config(settings.clip)
+    if config and not (config.get("model_type") == "clip" and config.get("vision_config")):
+        kind = config.get("model_type")
+        yield (
+            f"{where}: {settings.clip} is no CLIP model with a vision tower (model_type {kind!r}); give a "
+            "CLIPModel folder"
+        )
+    else:
+        yield from _tower_faults(where, settings.clip, "the text match")
+    limit_gb = recipe.curation.decode.max_memory_gb
+    held_gb = DECODER_GB + _weight_bytes(settings.clip, "") / 1e9
+    if held_gb > limit_gb:
+        yield (
+            f"curation.decode.max_memory_gb: {limit_gb:g} GB are too few for the decoder process, which "
+            f"holds {where}; set curation.decode.max_memory_gb={ceil(held_gb + DECODER_GB)}"
+        )
+    if settings.aesthetic_head is None:
+        return
+    try:
+        head = load_aesthetic_head(settings.aesthetic_head)
+    except (FileNotFoundError, ValueError) as error:
+        yield f"curation.image_scores.aesthetic_head: {error}"
+        return
+    width = config.get("projection_dim", DEFAULT_PROJECTION_DIM)
+    if config and width != len(head.weight):
+        yield misfit(head, width)
 
 
 def _folder_faults(where: str, path: str, parts: tuple[str, ...]) -> Faults:
@@ -141,13 +182,13 @@ def _tokenizer_faults(where: str, path: str, part: str) -> Faults:
         yield f"{where}: no tokenizer in {folder} (one of {', '.join(vocabularies)}); copy it there"
 
 
-def _tower_faults(path: str) -> Faults:
+def _tower_faults(where: str, path: str, needed_by: str) -> Faults:
     config = model_config(path)
     sees = config.get("vision_config") or config.get("image_size")
     if sees and not config.get("text_config"):
         yield (
-            f"models.image_encoder: {path} has no text tower (model_type {config.get('model_type')!r}), "
-            "which prompt consistency needs; give a CLIPModel folder"
+            f"{where}: {path} has no text tower (model_type {config.get('model_type')!r}), "
+            f"which {needed_by} needs; give a CLIPModel folder"
         )
 
 

@@ -96,7 +96,9 @@ class ShotSettings(Settings):
     threshold: PositiveFloat | None = Field(None, description="default: the detector's own")
     weights: str | None = Field(None, description="file of TransNetV2's weights")
     gpus_per_task: Annotated[float, Field(ge=0)] = Field(
-        0, description="share of a GPU that a scoring task takes for TransNetV2; 0: it runs on the CPU"
+        0,
+        description="share of a GPU that a scoring task takes for TransNetV2 and the CLIP of image_scores; "
+        "0: they run on the CPU",
     )
     clips_per_shot: PositiveInt = Field(1, description="clips cut from a shot's start on, at most")
 
@@ -104,6 +106,29 @@ class ShotSettings(Settings):
     def _network_has_weights(self) -> Self:
         if (self.detector == "transnetv2") != (self.weights is not None):
             raise ValueError("detector=transnetv2 and weights=FILE go together")
+        return self
+
+
+class ImageScoreSettings(Settings):
+    """Weights that look at each clip's middle frame; without them aesthetic_score and text_match are null."""
+
+    clip: str | None = Field(
+        None,
+        description="transformers CLIPModel folder, both towers: what picture and caption are compared by",
+    )
+    aesthetic_head: str | None = Field(
+        None,
+        description="file of linear layers that rate a picture by that CLIP's features of it, such as "
+        "LAION's improved aesthetic predictor for ViT-L/14: .pth or .safetensors",
+    )
+
+    @model_validator(mode="after")
+    def _head_has_features(self) -> Self:
+        if self.aesthetic_head is not None and self.clip is None:
+            raise ValueError(
+                "aesthetic_head rates the features of a CLIP: set clip=FOLDER too, the one that the head was "
+                "trained on"
+            )
         return self
 
 
@@ -127,6 +152,12 @@ class FilterSettings(Settings):
     )
     min_luminance: float | None = Field(None, ge=0, le=255)
     max_luminance: float | None = Field(None, ge=0, le=255)
+    min_aesthetic: float | None = Field(
+        None, description="rating by image_scores.aesthetic_head; LAION's gives about 1 to 10"
+    )
+    min_text_match: float | None = Field(
+        None, ge=-1, le=1, description="cosine of caption and middle frame by image_scores.clip"
+    )
     max_phash_distance: int | None = Field(
         None, ge=0, le=8, description="bits of 64 in which near-duplicates may differ; null: no such filter"
     )
@@ -176,9 +207,20 @@ class CurationSettings(Settings):
     )
     decode: DecodeSettings = DecodeSettings()
     shots: ShotSettings = ShotSettings()
+    image_scores: ImageScoreSettings = ImageScoreSettings()
     filters: FilterSettings = FilterSettings()
     captions: CaptionSettings = CaptionSettings()
     precompute: PrecomputeSettings = PrecomputeSettings()
+
+    @model_validator(mode="after")
+    def _filters_have_scores(self) -> Self:
+        for name, needed in (("min_aesthetic", "aesthetic_head"), ("min_text_match", "clip")):
+            if getattr(self.filters, name) is not None and getattr(self.image_scores, needed) is None:
+                raise ValueError(
+                    f"filters.{name} needs a score that nothing computes: set image_scores.{needed}, or "
+                    f"filters.{name}=null"
+                )
+        return self
 
     @property
     def clip_frames(self) -> tuple[int, ...]:
@@ -421,12 +463,17 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     models = {name: absolute(path) for name, path in recipe.models.model_dump().items()}
     captions = {"model": absolute(recipe.curation.captions.model)}
     shots = recipe.curation.shots.model_copy(update={"weights": absolute(recipe.curation.shots.weights)})
+    image_scores = {name: absolute(path) for name, path in recipe.curation.image_scores.model_dump().items()}
     return recipe.model_copy(
         update={
             "run_directory": absolute(recipe.run_directory),
             "data": recipe.data.model_copy(update=data),
             "curation": recipe.curation.model_copy(
-                update={"captions": recipe.curation.captions.model_copy(update=captions), "shots": shots}
+                update={
+                    "captions": recipe.curation.captions.model_copy(update=captions),
+                    "shots": shots,
+                    "image_scores": recipe.curation.image_scores.model_copy(update=image_scores),
+                }
             ),
             "models": recipe.models.model_copy(update=models),
         }

@@ -21,6 +21,7 @@ from pipelines.progress import track
 from pipelines.recipe import CurationSettings, DecodeSettings, FilterSettings, ShotSettings
 
 SHOTS, DUPLICATES = "shots", "duplicates"
+FILM_ONLY = {"text": False, "clip": None}  # scoring settings without networks that nothing here asks
 SPARE_SECONDS = 0.4  # a film is so much longer than the recipe's clip
 NEAR_FRAMES = 1  # a cut found so close to a true one is that one
 
@@ -225,7 +226,8 @@ def _try_filter(trial: Trial, benchmark: Benchmark) -> Outcome:
     kind = next(kind for kind in labelled.KINDS[trial.filter] if kind.name == trial.kind)
     film = kind.make(benchmark.studio, trial.rng(benchmark.seed))
     alone = benchmark.filters(trial.filter)
-    rows = _clips(_scored(film, scoring_settings(benchmark.curation.model_copy(update={"filters": alone}))))
+    settings = scoring_settings(benchmark.curation).model_copy(update=FILM_ONLY | {"text": alone.reads_text})
+    rows = _clips(_scored(film, settings))
     reasons = [filter_reason(row, alone) for row in rows]
     refused = all(reasons)
     scores = " ".join(f"{name} {rows[0][name]:.3g}" for name in SCORES if rows[0][name] is not None)
@@ -241,7 +243,7 @@ def _try_shots(trial: Trial, benchmark: Benchmark) -> list[Outcome]:
     spans = [(cut - NEAR_FRAMES, cut + NEAR_FRAMES) for cut in film.cuts] or list(film.dissolves)
     outcomes = []
     for name, shots in benchmark.detectors.items():
-        settings = scoring_settings(benchmark.curation).model_copy(update={"text": False, "shots": shots})
+        settings = scoring_settings(benchmark.curation).model_copy(update=FILM_ONLY | {"shots": shots})
         rows = _scored(film, settings)
         found = sorted({round(row["shot_start_seconds"] * film.fps) for row in rows} - {0})
         right = sum(any(first <= cut <= last for cut in found) for first, last in spans)
@@ -253,7 +255,7 @@ def _try_shots(trial: Trial, benchmark: Benchmark) -> list[Outcome]:
 
 def _try_pair(trial: Trial, benchmark: Benchmark) -> Outcome:
     kind = next(kind for kind in copies.KINDS if kind.name == trial.kind)
-    settings = scoring_settings(benchmark.curation).model_copy(update={"text": False})
+    settings = scoring_settings(benchmark.curation).model_copy(update=FILM_ONLY)
     one, other = (
         _clips(_scored(f, settings)) for f in kind.make(benchmark.studio, trial.rng(benchmark.seed))
     )
@@ -295,7 +297,7 @@ def real_clips(data: Any, curation: CurationSettings, count: int = 48) -> list[n
     from pipelines.curation.sources import data_root, read_sources, resolve_uri
     from pipelines.curation.verdicts import CurationError
 
-    settings = scoring_settings(curation).model_copy(update={"text": False})
+    settings = scoring_settings(curation).model_copy(update=FILM_ONLY)
     clips: list[np.ndarray] = []
     with DecoderProcess(DecodeSettings()) as decoder:
         for source in read_sources(data):

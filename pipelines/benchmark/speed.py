@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from pipelines.cluster import available_cpus
 from pipelines.curation.clip_table import read_clips
+from pipelines.curation.image_scores import ImageScorer, warm_up
 from pipelines.curation.precompute import Networks, wanted_rows
 from pipelines.curation.run import curate, fixed_units
 from pipelines.curation.shards import decode_row, list_shards, shard_metadata
@@ -31,7 +32,7 @@ from pipelines.layout import RunLayout
 from pipelines.progress import track
 from pipelines.recipe import Bucket, DataSettings, Recipe, parse_bucket, with_absolute_paths
 
-SCORE_KERNELS = ("decode", "shots", "text", "motion")
+SCORE_KERNELS = ("decode", "shots", "text", "image scores", "motion")
 PRECOMPUTE_KERNELS = ("decode spans", "flow", "VAE", "image features")
 
 
@@ -191,6 +192,8 @@ class BareKernels:
 
         cv2.setNumThreads(1)
         text_detector()
+        if (clip := self.recipe.curation.image_scores.clip) is not None:
+            warm_up(clip)
         assert self.networks.vae
         assert self.networks.image_encoder
 
@@ -234,6 +237,9 @@ class BareKernels:
                         share = pixels / min(width, height)
                         seen = cv2.resize(picture, None, fx=share, fy=share)
                         text_detector()(np.ascontiguousarray(seen[:, :, ::-1]))
+            if (clip_folder := self.recipe.curation.image_scores.clip) is not None:
+                with self._timed("image scores"):
+                    ImageScorer(clip_folder, clip["caption"]).scores(shown[len(shown) // 2])
             with self._timed("motion"):
                 grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown]
                 for one, two in itertools.pairwise(grey):

@@ -1,6 +1,7 @@
 """The clip table: one row per clip, and one per source that gave none."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,6 +35,8 @@ SCHEMA = pa.schema(
         ("watermark_area", pa.float64()),
         ("sharpness", pa.float64()),
         ("luminance", pa.float64()),
+        ("aesthetic_score", pa.float64()),
+        ("text_match", pa.float64()),  # null too where there is no caption
         ("phash", pa.string()),
         ("duplicate_of", pa.string()),
         ("verdict", pa.string()),
@@ -59,6 +62,14 @@ def write_table(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(path.name + ".tmp")
     pq.write_table(table, temporary, compression="zstd")
     temporary.rename(path)
+
+
+def complete(table: pa.Table, columns: Iterable[str]) -> pa.Table:
+    """Some columns of the clip table; those that a file of an earlier version lacks are null."""
+    missing = [SCHEMA.field(name) for name in columns if name not in table.column_names]
+    for each in missing:
+        table = table.append_column(each, pa.nulls(len(table), each.type))
+    return table
 
 
 def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | None = "kept") -> pa.Table:

@@ -12,6 +12,7 @@ from pipelines.curation import clip_table
 from pipelines.curation.caption_splits import splitter_of, splitting_fingerprint
 from pipelines.curation.clip_table import clips_path, write_table
 from pipelines.curation.duplicates import stand_in_of
+from pipelines.curation.image_scores import AestheticHead
 from pipelines.curation.precompute import (
     manifest_path,
     mark_failed,
@@ -19,7 +20,7 @@ from pipelines.curation.precompute import (
     unit_is_current,
     wanted_rows,
 )
-from pipelines.curation.score import forget_failed_sources, scores_path, scoring_fingerprint
+from pipelines.curation.score import forget_failed_sources, read_scores, scores_path, scoring_fingerprint
 from pipelines.curation.sources import unit_sources
 from pipelines.curation.verdicts import (
     FAILED,
@@ -32,23 +33,26 @@ from pipelines.curation.verdicts import (
     reason,
 )
 from pipelines.curation.video import cover_scale
-from pipelines.fingerprint import fingerprint
+from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, CurationSettings, FilterSettings, Recipe
 
 NAMED_SOURCES = 10  # of those that could not be read, in the summary; the clip table has all
+LATER_FILTERS = ("min_aesthetic", "min_text_match")  # not in the fingerprints of tables from before them
 Row = dict[str, Any]
 
 
 def query_fingerprint(recipe: Recipe) -> str:
-    """Fingerprint of the clip table's rows: scores, caption splits, thresholds, buckets."""
-    curation = recipe.curation
+    """Fingerprint of the clip table's rows: scores, aesthetic head, caption splits, thresholds, buckets."""
+    curation, head = recipe.curation, recipe.curation.image_scores.aesthetic_head
+    unset = {name for name in LATER_FILTERS if getattr(curation.filters, name) is None}
     return fingerprint(
         scoring_fingerprint(curation),
         splitting_fingerprint(curation.captions),
-        curation.filters,
+        curation.filters.model_dump(exclude=unset),
         curation.tiers,
         curation.precompute.max_upscale,
+        *([] if head is None else [file_sha256(head)]),
     )
 
 
@@ -111,14 +115,26 @@ def judge(clip: Row, recipe: Recipe) -> Row:
 # ---------------------------------------------------------------- a unit of work
 
 
-def judge_unit(unit: int, recipe: Recipe, layout: RunLayout, stamp: str) -> None:
+def judge_unit(
+    unit: int,
+    recipe: Recipe,
+    layout: RunLayout,
+    scoring_stamp: str,
+    stamp: str,
+    head: AestheticHead | None,
+) -> None:
     """Write data/clips/UNIT.parquet from sources and scores; duplicates and split captions come later.
 
-    stamp: `query_fingerprint` of the recipe.
+    Stamps: `scoring_fingerprint` and `query_fingerprint` of the recipe. head: rates the image embeddings;
+    without one the aesthetic score is null.
     """
     sources = {source["source_id"]: source for source in unit_sources(layout, unit)}
-    scores = pq.read_table(scores_path(layout, unit, scoring_fingerprint(recipe.curation))).to_pylist()
-    clips = [{**row, **sources[row["source_id"]]} for row in scores]
+    scores = read_scores(scores_path(layout, unit, scoring_stamp))
+    ratings = head.scores(scores["image_embedding"]) if head else [None] * len(scores)
+    clips = [
+        {**row, "aesthetic_score": rating, **sources[row["source_id"]]}
+        for row, rating in zip(scores.drop_columns("image_embedding").to_pylist(), ratings, strict=True)
+    ]
     rows = [judge(clip, recipe) | {"fingerprint": stamp} for clip in clips]
     write_table(clips_path(layout, unit), pa.Table.from_pylist(rows, clip_table.SCHEMA))
 
@@ -169,9 +185,9 @@ def caption_unit(
     return {"current": current, **count_unit(unit, layout)}
 
 
-def forget_failures(unit: int, recipe: Recipe, layout: RunLayout) -> None:
+def forget_failures(unit: int, layout: RunLayout, scoring_stamp: str) -> None:
     """Let the next passes take up what failed or was quarantined in either of them."""
-    scores = scores_path(layout, unit, scoring_fingerprint(recipe.curation))
+    scores = scores_path(layout, unit, scoring_stamp)
     if scores.is_file():
         forget_failed_sources(scores)
     manifest = read_manifest(layout, unit)

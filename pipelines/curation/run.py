@@ -17,6 +17,7 @@ from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
 from pipelines.curation.forecast import forecast, show_forecast
+from pipelines.curation.image_scores import load_aesthetic_head
 from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_peak
 from pipelines.curation.precompute import precompute_fingerprint
 from pipelines.curation.query import (
@@ -71,7 +72,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         divide_sources(recipe.data, layout, units)
     with start_ray():
         if retry_failed:
-            over_units(forget_failures, range(units), recipe, layout)
+            over_units(forget_failures, range(units), layout, scoring_fingerprint(recipe.curation))
         with _timed(seconds, "score"):
             decoded = _score(units, recipe, layout, excluded, peaks)
         with _timed(seconds, "query"):
@@ -127,15 +128,20 @@ def fixed_units(layout: RunLayout, recipe: Recipe) -> int:
 
 def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], peaks: Peaks) -> int:
     """Pass 1 over the units that lack scores; returns how many sources were decoded."""
-    lacking = over_units(unscored_sources, range(units), recipe, layout, excluded)
+    stamp = scoring_fingerprint(recipe.curation)
+    lacking = over_units(unscored_sources, range(units), recipe, layout, excluded, stamp)
     unscored = [unit for unit, count in enumerate(lacking) if count is not None]
     if not unscored:
         return 0
     decoded = 0
     with _progress(sum(count or 0 for count in lacking), "curate: score sources") as counter:
-        work = partial(_score_row, recipe=recipe, layout=layout, excluded=excluded, counter=counter)
+        work = partial(
+            _score_row, recipe=recipe, layout=layout, excluded=excluded, stamp=stamp, counter=counter
+        )
         gpus = recipe.curation.shots.gpus_per_task
         for row in unit_stream(unscored).map(work, num_cpus=1, num_gpus=gpus).iter_rows():
+            if row["stopped"]:
+                raise CurationError(row["stopped"])
             decoded += row["decoded"]
             peaks.note("score", row["peak_gb"])
             peaks.note("decoder", row["decoder_peak_gb"])
@@ -143,12 +149,25 @@ def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[st
 
 
 def _score_row(
-    row: dict[str, int], *, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], counter: str
+    row: dict[str, int],
+    *,
+    recipe: Recipe,
+    layout: RunLayout,
+    excluded: frozenset[str],
+    stamp: str,
+    counter: str,
 ) -> Summary:
     decoder = _decoder(recipe.curation.decode)
+    counts, peak_gb, stopped = {"decoded": 0}, 0.0, ""
     with _telling(counter) as advance:
-        counts, peak_gb = with_peak(score_unit)(row["unit"], recipe, layout, excluded, decoder, advance)
-    return row | counts | {"peak_gb": peak_gb, "decoder_peak_gb": decoder.peak_memory_gb}
+        try:
+            counts, peak_gb = with_peak(score_unit)(
+                row["unit"], recipe, layout, excluded, stamp, decoder, advance
+            )
+        except CurationError as error:  # Ray Data would wrap it and lose what it says
+            stopped = str(error)
+    peaks = {"peak_gb": peak_gb, "decoder_peak_gb": decoder.peak_memory_gb}
+    return row | counts | peaks | {"stopped": stopped}
 
 
 @cache
@@ -161,8 +180,15 @@ def _query(
     units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], peaks: Peaks
 ) -> list[Summary]:
     """Judge every unit, find duplicates over all of them, settle every unit."""
+    head = recipe.curation.image_scores.aesthetic_head
     with track(2 * units, "curate: query") as step:
-        judging = (recipe, layout, query_fingerprint(recipe))
+        judging = (
+            recipe,
+            layout,
+            scoring_fingerprint(recipe.curation),
+            query_fingerprint(recipe),
+            load_aesthetic_head(head) if head else None,
+        )
         over_units(judge_unit, range(units), *judging, peaks=peaks, advance=step.update)
         bits = recipe.curation.filters.max_phash_distance
         duplicates = None if bits is None else find_duplicates(units, bits, layout)

@@ -1,7 +1,10 @@
-"""Pass 1: every source → shots → clips → scores."""
+"""Pass 1: every source → shots → clips → scores.
+
+`stamp` is `scoring_fingerprint` of the recipe, everywhere: hashing the weights that it holds takes its time.
+"""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
 from pipelines.curation.decode import DecoderError, DecoderProcess, beat
+from pipelines.curation.image_scores import ImageScorer, prepare_decoder
 from pipelines.curation.remote import local_file
 from pipelines.curation.scores import clip_scores
 from pipelines.curation.shots import cut_detector
@@ -21,14 +25,20 @@ from pipelines.curation.verdicts import FAILED, FILTERED, QUARANTINED, reason
 from pipelines.curation.video import Video, clip_times, open_video
 from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
+from pipelines.models import weights_sha256
 from pipelines.recipe import CurationSettings, Recipe, Settings, ShotSettings
 
 SCORING_VERSION = 3  # raise when the same settings give other rows
+IMAGE_SCORES_VERSION = 1  # the same, of image embedding and text match alone
 
-# The clip table without what the query adds from the source table, captions and thresholds.
-ADDED_BY_QUERY = {"license", "split", "labels", "caption", "appearance_caption", "motion_caption"}
+# The clip table without what the query adds from the source table, captions and thresholds, but with the
+# features that it rates. They, and the caption that `text_match` is of, are null without image_scores.clip.
+ADDED_BY_QUERY = {"license", "split", "labels", "appearance_caption", "motion_caption", "aesthetic_score"}
 ADDED_BY_QUERY |= {"bucket", "duplicate_of", "fingerprint"}
 SCHEMA = pa.schema([column for column in clip_table.SCHEMA if column.name not in ADDED_BY_QUERY])
+SCHEMA = SCHEMA.append(pa.field("image_embedding", pa.list_(pa.float32())))  # (D,), of length 1
+
+KEY_COLUMNS = ("source_id", "source_uri", "caption", "reason")  # what tells whether a source has rows
 
 EXCLUDED = reason("excluded")
 
@@ -36,13 +46,14 @@ Row = dict[str, Any]
 
 
 class ScoringSettings(Settings):
-    """All that the rows of pass 1 depend on beside the files."""
+    """All that the rows of pass 1 depend on beside the files, and the captions if there is a `clip`."""
 
     fps: float
     clip_frames: tuple[int, ...]  # lengths that a clip can have, the longest first
     short_side_pixels: int
     shots: ShotSettings
     text: bool
+    clip: str | None = None  # folder of a CLIPModel; see ImageScoreSettings
 
     @property
     def clip_seconds(self) -> float:
@@ -56,6 +67,7 @@ def scoring_settings(curation: CurationSettings) -> ScoringSettings:
         short_side_pixels=curation.decode.score_short_side_pixels,
         shots=curation.shots.model_copy(update={"gpus_per_task": 0}),  # decides where, not what
         text=curation.filters.reads_text,
+        clip=curation.image_scores.clip,
     )
 
 
@@ -64,7 +76,10 @@ def scoring_fingerprint(curation: CurationSettings) -> str:
     weights = settings.shots.weights
     content = None if weights is None else file_sha256(weights)  # of the file, wherever it lies
     shots = settings.shots.model_copy(update={"weights": content})
-    return fingerprint("scores", SCORING_VERSION, settings.model_copy(update={"shots": shots}))
+    parts = settings.model_copy(update={"shots": shots}).model_dump(mode="json", exclude={"clip"})
+    if settings.clip is not None:  # without one, scores of before there were image scores hold
+        parts["clip"] = [IMAGE_SCORES_VERSION, weights_sha256(settings.clip)]
+    return fingerprint("scores", SCORING_VERSION, parts)
 
 
 def scores_path(layout: RunLayout, unit: int, stamp: str) -> Path:
@@ -74,10 +89,12 @@ def scores_path(layout: RunLayout, unit: int, stamp: str) -> Path:
 # ---------------------------------------------------------------- a unit of work
 
 
-def unscored_sources(unit: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str]) -> int | None:
+def unscored_sources(
+    unit: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], stamp: str
+) -> int | None:
     """How many sources of a unit have no row yet; None when its score file is whole and of this table."""
-    known = known_rows(layout, unit, recipe, excluded)
-    sources = {_key(source) for source in unit_sources(layout, unit)}
+    known = known_rows(layout, unit, recipe, excluded, stamp, KEY_COLUMNS)
+    sources = {_key(source, recipe) for source in unit_sources(layout, unit)}
     if known is not None and known.keys() == sources:
         return None
     return len(sources - (known or {}).keys())
@@ -88,56 +105,70 @@ def score_unit(
     recipe: Recipe,
     layout: RunLayout,
     excluded: frozenset[str],
+    stamp: str,
     decoder: DecoderProcess,
     advance: Callable[[int], None],
 ) -> dict[str, int]:
     """Score the sources of a unit that have no row yet and write its score file.
 
     Returns how many were decoded. Sources that are gone from the table lose their rows; those whose rows
-    are there are not opened again, and excluded ones never.
+    are there are not opened again, and excluded ones never. Raises CurationError when the decoder cannot hold
+    the CLIP of the recipe.
     """
-    known = known_rows(layout, unit, recipe, excluded) or {}
+    known = known_rows(layout, unit, recipe, excluded, stamp) or {}
     rows: list[Row] = []
     decoded = 0
     for source in unit_sources(layout, unit):
-        if _key(source) in known:
-            rows += known[_key(source)]
+        if _key(source, recipe) in known:
+            rows += known[_key(source, recipe)]
             continue
         if source["source_id"] in excluded:
-            rows.append(_identity(source) | {"verdict": FILTERED, "reason": EXCLUDED})
+            rows.append(_identity(source, recipe) | {"verdict": FILTERED, "reason": EXCLUDED})
         else:
             rows += score_source(source, recipe, decoder)
             decoded += 1
         advance(1)
-    stamp = scoring_fingerprint(recipe.curation)
     table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"fingerprint": stamp}))
     clip_table.write_table(scores_path(layout, unit, stamp), table)
     return {"decoded": decoded}
 
 
 def known_rows(
-    layout: RunLayout, unit: int, recipe: Recipe, excluded: frozenset[str]
-) -> dict[tuple[str, str], list[Row]] | None:
+    layout: RunLayout,
+    unit: int,
+    recipe: Recipe,
+    excluded: frozenset[str],
+    stamp: str,
+    columns: Sequence[str] = tuple(SCHEMA.names),
+) -> dict[tuple[str, ...], list[Row]] | None:
     """Rows that stand in the unit's score file of these settings, by source; None when there is none.
 
     Without those of sources that were not opened because they were excluded then and are not now.
     """
-    path = scores_path(layout, unit, scoring_fingerprint(recipe.curation))
+    path = scores_path(layout, unit, stamp)
     if not path.exists():
         return None
-    known: dict[tuple[str, str], list[Row]] = {}
-    for row in pq.read_table(path).to_pylist():
+    known: dict[tuple[str, ...], list[Row]] = {}
+    for row in read_scores(path, columns).to_pylist():
         if row["reason"] != EXCLUDED or row["source_id"] in excluded:
-            known.setdefault(_key(row), []).append(row)
+            known.setdefault(_key(row, recipe), []).append(row)
     return known
 
 
-def _key(row: Row) -> tuple[str, str]:
-    return row["source_id"], row["source_uri"]
+def read_scores(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> pa.Table:
+    """Columns of a score file; those that one of an earlier version lacks are null."""
+    return pq.read_table(path, schema=SCHEMA, columns=list(columns))
 
 
-def _identity(source: Row) -> Row:
-    return {"source_id": source["source_id"], "source_uri": source["source_uri"]}
+def _key(row: Row, recipe: Recipe) -> tuple[str, ...]:
+    """What the rows of a source are known by."""
+    return tuple(_identity(row, recipe).values())
+
+
+def _identity(source: Row, recipe: Recipe) -> Row:
+    """The source's columns that its rows depend on: its caption too, if pictures are compared with it."""
+    names = ("source_id", "source_uri", *(["caption"] if recipe.curation.image_scores.clip else []))
+    return {name: source[name] for name in names}
 
 
 def forget_failed_sources(path: Path) -> None:
@@ -150,13 +181,15 @@ def forget_failed_sources(path: Path) -> None:
 
 def score_source(source: Row, recipe: Recipe, decoder: DecoderProcess) -> list[Row]:
     """Rows of one source: its clips, or one row that says why there is none. Never raises for bad data."""
-    identity = _identity(source)
+    identity, settings = _identity(source, recipe), scoring_settings(recipe.curation)
+    if settings.clip is not None:
+        prepare_decoder(decoder, settings.clip)
     uri, refused = resolve_uri(source["source_uri"], data_root(recipe.data))
     if refused:
         return [identity | {"verdict": FAILED, "reason": refused}]
     try:
         with local_file(uri) as path:
-            rows = decoder.call(score_video, path, scoring_settings(recipe.curation))
+            rows = decoder.call(score_video, path, settings, source["caption"])
         if complaint := decoder.complaint():
             raise DecoderError(FAILED, reason("corrupt", complaint))
     except DecoderError as error:
@@ -186,15 +219,16 @@ class Shot:
             self.frames[index] = frame
 
 
-def score_video(path: str, settings: ScoringSettings) -> list[Row]:
+def score_video(path: str, settings: ScoringSettings, caption: str = "") -> list[Row]:
     """Rows of one file: shots, clips, scores. One decode, a handful of small frames in memory.
 
-    Raises UnreadableVideoError.
+    caption: what pictures are compared with, if the settings name a CLIP. Raises UnreadableVideoError.
     """
     video = open_video(path)
+    scorer = None if settings.clip is None else ImageScorer(settings.clip, caption)
     rows: list[Row] = []
     for shot, end in _shots(video, settings):
-        rows += _shot_rows(video, shot, end, settings)
+        rows += _shot_rows(video, shot, end, settings, scorer)
     return rows
 
 
@@ -231,7 +265,9 @@ def _begin(video: Video, first: int, settings: ScoringSettings) -> Shot:
     return Shot(first, clips)
 
 
-def _shot_rows(video: Video, shot: Shot, end: int, settings: ScoringSettings) -> list[Row]:
+def _shot_rows(
+    video: Video, shot: Shot, end: int, settings: ScoringSettings, scorer: ImageScorer | None
+) -> list[Row]:
     shot_start = float(video.starts_seconds[shot.first])
     shot_end = float(video.starts_seconds[end]) if end < len(video.starts_seconds) else video.end_seconds
     common: Row = {
@@ -258,7 +294,8 @@ def _shot_rows(video: Video, shot: Shot, end: int, settings: ScoringSettings) ->
             "start_seconds": round(start, 4),
             "end_seconds": round(start + length / settings.fps, 4),
         }
-        rows.append(common | span | clip_scores(frames, settings.fps, text=settings.text))
+        image_scores = scorer.scores(frames[length // 2]) if scorer else {}
+        rows.append(common | span | clip_scores(frames, settings.fps, text=settings.text) | image_scores)
         beat()
     if rows:
         return rows

@@ -45,6 +45,8 @@ REASONS = {
     "blurred": "sharpness below min_sharpness",
     "too_dark": "luminance below min_luminance",
     "too_bright": "luminance above max_luminance",
+    "unaesthetic": "aesthetic score below min_aesthetic",
+    "caption_mismatch": "caption and picture are unlike: text_match below min_text_match",
     "duplicate": "nearly the picture of another source's clip",
 }
 
@@ -73,6 +75,8 @@ LIMITS = (  # in the order in which they are asked: a clip has the reason of the
     Limit("low_motion", "motion_score", "min_motion", "below"),
     Limit("blurred", "sharpness", "min_sharpness", "below"),
     Limit("too_dark", "luminance", "min_luminance", "below"),
+    Limit("unaesthetic", "aesthetic_score", "min_aesthetic", "below"),
+    Limit("caption_mismatch", "text_match", "min_text_match", "below"),
 )
 
 

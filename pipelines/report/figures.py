@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.curation import clip_table
 from pipelines.curation.query import query_fingerprint
 from pipelines.curation.shards import manifest_entries
 from pipelines.curation.verdicts import FILTERED, KEPT, PRECEDENCE
@@ -109,7 +110,7 @@ def collect_figures(layout: RunLayout, recipe: Recipe) -> Figures:
     for path in paths:
         figures.add_sources(pq.read_table(path, columns=list(SOURCE_COLUMNS)))
         for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
-            table = pa.Table.from_batches([batch])
+            table = clip_table.complete(pa.Table.from_batches([batch]), COLUMNS)
             figures.add_rows(table)
             stamps |= set(_counted(table["fingerprint"]))
     with suppress(FileNotFoundError):  # weights that the recipe names may be on another machine

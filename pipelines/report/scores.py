@@ -73,6 +73,8 @@ SCORES = (
     Score("watermark_area", "Watermark", "share of the frame under text that stays", _decades(-4, 0), True),
     Score("sharpness", "Sharpness", "Laplacian over gradient, 1/pixel", _steps(2, 40), False),
     Score("luminance", "Luminance", "mean grey value, 0 to 255", _steps(255, 51), False),
+    Score("aesthetic_score", "Aesthetics", "rating of the middle frame", _steps(10, 40), False),
+    Score("text_match", "Text match", "cosine of caption and middle frame", _steps(1, 50), False),
 )
 
 

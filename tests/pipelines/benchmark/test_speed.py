@@ -9,7 +9,8 @@ from pipelines.recipe_file import load_recipe
 def test_the_bare_kernels_find_what_the_pipeline_finds(sprites: Path, tmp_path: Path) -> None:
     table, run = sprites / "sprites.csv", tmp_path / "run"
     unfiltered = "curation.filters={max_text_area: 0.9}"
-    overrides = (f"data.table={table}", f"run_directory={run}", "data.limit=2", unfiltered)
+    clip = "curation.image_scores.clip=embedded://clip"
+    overrides = (f"data.table={table}", f"run_directory={run}", "data.limit=2", unfiltered, clip)
     measured = measure_curation(load_recipe("stock", overrides), copies=2)
     assert measured["sources"] == 4
     assert measured["alike"] == {

@@ -8,6 +8,7 @@ from pipelines.recipe import CurationSettings, FilterSettings
 
 SCORES = {"motion_score": 3.0, "static_score": 0.1, "scene_change": 0.2, "text_area": 0.0}
 SCORES |= {"watermark_area": 0.0, "sharpness": 1.5, "luminance": 120.0}
+SCORES |= {"aesthetic_score": 5.5, "text_match": 0.3}
 
 
 def test_each_filter_names_score_and_threshold() -> None:
@@ -21,6 +22,8 @@ def test_each_filter_names_score_and_threshold() -> None:
         ({"min_sharpness": 0.6}, {"sharpness": 0.4}, "blurred: 0.4 < 0.6"),
         ({"min_luminance": 10}, {"luminance": 4.0}, "too_dark: 4 < 10"),
         ({"max_luminance": 250}, {"luminance": 254.0}, "too_bright: 254 > 250"),
+        ({"min_aesthetic": 4.5}, {"aesthetic_score": 3.75}, "unaesthetic: 3.75 < 4.5"),
+        ({"min_text_match": 0.2}, {"text_match": -0.1}, "caption_mismatch: -0.1 < 0.2"),
     ]
     for filters, score, expected in cases:
         assert filter_reason(SCORES | score, FilterSettings.model_validate(filters)) == expected

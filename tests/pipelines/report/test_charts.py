@@ -59,6 +59,8 @@ def test_files_of_the_clip_table_add_up():
         ("scene_change", {"min_scene_change": 0.003}, 0.001, 0.2),
         ("watermark_area", {"max_watermark_area": 0.003}, 0.001, 0.2),
         ("luminance", {"max_luminance": 240}, 100.0, 250.0),
+        ("aesthetic_score", {"min_aesthetic": 4.5}, 3.1, 6.2),
+        ("text_match", {"min_text_match": 0.2}, -0.1, 0.31),
     ],
 )
 def test_a_threshold_stands_between_the_bars_that_it_divides(column, filters, below, above):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.curation.clip_table import clips_path
-from pipelines.curation.verdicts import KEPT
+from pipelines.curation.verdicts import EXCLUDED, KEPT
 from pipelines.layout import RunLayout
 
 HASH_BITS = 64
@@ -51,11 +51,16 @@ def find_duplicates(units: int, bits: int, layout: RunLayout) -> Any:
 
 
 def kept_pictures(units: Iterable[int], parts: int, layout: RunLayout) -> Any:
-    """Pictures (PICTURE) of the kept clips of some units, divided by hash into `parts`."""
+    """Pictures (PICTURE) of the kept clips of some units, divided by hash into `parts`.
+
+    And of clips that were taken down: no copy comes back in their place.
+    """
     found = [np.empty(0, PICTURE)]
     for unit in units:
-        table = pq.read_table(clips_path(layout, unit), columns=["clip_id", "source_id", "phash", "verdict"])
-        table = table.filter(pc.field("verdict") == KEPT)
+        columns = ["clip_id", "source_id", "phash", "verdict", "reason"]
+        table = pq.read_table(clips_path(layout, unit), columns=columns)
+        stands = (pc.field("verdict") == KEPT) | (pc.field("reason") == EXCLUDED)
+        table = table.filter(stands & pc.field("phash").is_valid())
         rows = np.empty(len(table), PICTURE)
         rows["hash"] = [int(value, 16) for value in table["phash"].to_pylist()]
         rows["source"] = rows["owner"] = [source_key(value) for value in table["source_id"].to_pylist()]

@@ -23,6 +23,7 @@ from pipelines.curation.precompute import (
 from pipelines.curation.score import forget_failed_sources, read_scores, scores_path, scoring_fingerprint
 from pipelines.curation.sources import unit_sources
 from pipelines.curation.verdicts import (
+    EXCLUDED,
     FAILED,
     FILTERED,
     KEPT,
@@ -198,7 +199,7 @@ def forget_failures(unit: int, layout: RunLayout, scoring_stamp: str) -> None:
 def _change(row: Row, excluded: frozenset[str], duplicates: np.ndarray | None) -> Row:
     """What the whole table and the list of exclusions change in a row; empty when nothing."""
     if row["source_id"] in excluded:
-        return {"verdict": FILTERED, "reason": reason("excluded"), "bucket": None}
+        return {"verdict": FILTERED, "reason": EXCLUDED, "bucket": None}
     if duplicates is None or row["verdict"] != KEPT:
         return {}
     twin = stand_in_of(row["source_id"], row["phash"], duplicates)

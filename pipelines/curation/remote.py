@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import IO, Self
 from urllib.parse import urlsplit
 
 from pipelines.curation.decode import DecoderError
-from pipelines.curation.sources import resolve_uri
+from pipelines.curation.sources import is_remote, resolve_uri
 from pipelines.curation.verdicts import FAILED, CurationError, reason
 
 TRIES = 3
@@ -33,7 +33,7 @@ def local_file(uri: str) -> Iterator[str]:
 
     Raises DecoderError (`failed`: not_found, refused or download_failed) after several tries.
     """
-    if "://" not in uri:
+    if not is_remote(uri):
         yield uri
         return
     suffix = PurePosixPath(urlsplit(uri).path).suffix[:8]
@@ -44,18 +44,25 @@ def local_file(uri: str) -> Iterator[str]:
 
 
 class FilesAhead:
-    """Files that are read one after the other: while one is read, the next are fetched."""
+    """Files that are read one after the other: while one is read, the next are fetched.
 
-    def __init__(self, uris: Sequence[str]) -> None:
-        self._uris = deque(uris)
+    `source_uris`: addresses as the table has them, in the order in which `next` gives them.
+    """
+
+    def __init__(self, source_uris: Iterable[str], root: Path) -> None:
+        self._uris = deque(source_uris)
+        self._root = root
         self._fetches: deque[Future[tuple[str, Callable[[], None]]]] = deque()
         self._pool = ThreadPoolExecutor(FETCHED_AHEAD)
 
     @contextmanager
     def next(self) -> Iterator[str]:
-        """A path on this machine with the content of the next address. See `local_file`."""
+        """A path on this machine with the content of the next address.
+
+        Raises DecoderError (`failed`) as `local_file` does, and for what is no address.
+        """
         while self._uris and len(self._fetches) <= FETCHED_AHEAD:
-            self._fetches.append(self._pool.submit(_fetched, self._uris.popleft()))
+            self._fetches.append(self._pool.submit(_fetched, self._uris.popleft(), self._root))
         path, close = self._fetches.popleft().result()
         try:
             yield path
@@ -99,7 +106,8 @@ class SharedFiles:
                     if file is not None:
                         self._begin(source_uri, file)
                 if file is None:
-                    file = self._fetched(source_uri)
+                    path, close = _fetched(source_uri, self._root)
+                    file = SharedFile(path, Path(path).stat().st_size if is_remote(source_uri) else 0, close)
                     with self._state:
                         self._begin(source_uri, file)
             yield file.path
@@ -120,11 +128,6 @@ class SharedFiles:
                 total -= self._files[uri].bytes
                 self._files.pop(uri).close()
 
-    def _fetched(self, source_uri: str) -> "SharedFile":
-        uri, _ = resolve_uri(source_uri, self._root)
-        path, close = _fetched(uri)
-        return SharedFile(path, 0 if path == uri else Path(path).stat().st_size, close)
-
     def __enter__(self) -> Self:
         return self
 
@@ -141,8 +144,11 @@ class SharedFile:
     readers: int = 0
 
 
-def _fetched(uri: str) -> tuple[str, Callable[[], None]]:
-    """`local_file` whose block ends when the second value is called."""
+def _fetched(source_uri: str, root: Path) -> tuple[str, Callable[[], None]]:
+    """`local_file` of an address as the table has it; its block ends when the second value is called."""
+    uri, refused = resolve_uri(source_uri, root)
+    if refused:
+        raise DecoderError(FAILED, refused)
     files = ExitStack()
     return files.enter_context(local_file(uri)), files.close
 

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from pipelines.curation import clip_table
 from pipelines.curation.decode import DecoderError, DecoderProcess, beat
 from pipelines.curation.image_scores import ImageScorer, prepare_decoder
-from pipelines.curation.remote import local_file
+from pipelines.curation.remote import FilesAhead
 from pipelines.curation.scores import clip_scores
 from pipelines.curation.shots import cut_detector
-from pipelines.curation.sources import data_root, resolve_uri, unit_sources
-from pipelines.curation.verdicts import FAILED, FILTERED, QUARANTINED, reason
+from pipelines.curation.sources import data_root, unit_sources
+from pipelines.curation.verdicts import EXCLUDED, FAILED, FILTERED, QUARANTINED, reason
 from pipelines.curation.video import Video, clip_times, open_video
 from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
@@ -39,8 +39,6 @@ SCHEMA = pa.schema([column for column in clip_table.SCHEMA if column.name not in
 SCHEMA = SCHEMA.append(pa.field("image_embedding", pa.list_(pa.float32())))  # (D,), of length 1
 
 KEY_COLUMNS = ("source_id", "source_uri", "caption", "reason")  # what tells whether a source has rows
-
-EXCLUDED = reason("excluded")
 
 Row = dict[str, Any]
 
@@ -116,21 +114,48 @@ def score_unit(
     the CLIP of the recipe.
     """
     known = known_rows(layout, unit, recipe, excluded, stamp) or {}
+    sources = unit_sources(layout, unit)
+    new = [source for source in sources if _key(source, recipe) not in known]
+    opened = [source for source in new if source["source_id"] not in excluded]
+    pictures = _earlier_pictures(layout, unit) if len(opened) < len(new) else {}
     rows: list[Row] = []
-    decoded = 0
-    for source in unit_sources(layout, unit):
-        if _key(source, recipe) in known:
-            rows += known[_key(source, recipe)]
-            continue
-        if source["source_id"] in excluded:
-            rows.append(_identity(source, recipe) | {"verdict": FILTERED, "reason": EXCLUDED})
-        else:
-            rows += score_source(source, recipe, decoder)
-            decoded += 1
-        advance(1)
+    with FilesAhead((source["source_uri"] for source in opened), data_root(recipe.data)) as files:
+        for source in sources:
+            if _key(source, recipe) in known:
+                rows += known[_key(source, recipe)]
+                continue
+            if source["source_id"] in excluded:
+                rows += _unopened_rows(source, recipe, pictures.get(source["source_id"], [{}]))
+            else:
+                rows += score_source(source, files, recipe, decoder)
+            advance(1)
     table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"fingerprint": stamp}))
     clip_table.write_table(scores_path(layout, unit, stamp), table)
-    return {"decoded": decoded}
+    return {"decoded": len(opened)}
+
+
+def _unopened_rows(source: Row, recipe: Recipe, pictures: list[Row]) -> list[Row]:
+    """Rows of an excluded source, which is not opened, with what is known of its clips."""
+    return [
+        _identity(source, recipe) | picture | {"verdict": FILTERED, "reason": EXCLUDED}
+        for picture in pictures
+    ]
+
+
+def _earlier_pictures(layout: RunLayout, unit: int) -> dict[str, list[Row]]:
+    """Clips and hashes by source, from the last score file of other settings that has any of it.
+
+    They go on standing for their copies, which would come back in their place if they were forgotten.
+    """
+    columns = ["source_id", "clip_id", "start_seconds", "end_seconds", "phash"]
+    found: dict[str, list[Row]] = {}
+    for path in sorted(layout.scores.glob(f"{unit:05d}-*.parquet"), key=lambda path: path.stat().st_mtime):
+        of_file: dict[str, list[Row]] = {}
+        for row in pq.read_table(path, columns=columns).to_pylist():
+            if row["phash"] is not None:
+                of_file.setdefault(row.pop("source_id"), []).append(row)
+        found |= of_file
+    return found
 
 
 def known_rows(
@@ -179,16 +204,16 @@ def forget_failed_sources(path: Path) -> None:
         clip_table.write_table(path, table.filter(pc.invert(lost)))
 
 
-def score_source(source: Row, recipe: Recipe, decoder: DecoderProcess) -> list[Row]:
-    """Rows of one source: its clips, or one row that says why there is none. Never raises for bad data."""
+def score_source(source: Row, files: FilesAhead, recipe: Recipe, decoder: DecoderProcess) -> list[Row]:
+    """Rows of the source whose file is next: its clips, or one row that says why there is none.
+
+    Never raises for bad data.
+    """
     identity, settings = _identity(source, recipe), scoring_settings(recipe.curation)
     if settings.clip is not None:
         prepare_decoder(decoder, settings.clip)
-    uri, refused = resolve_uri(source["source_uri"], data_root(recipe.data))
-    if refused:
-        return [identity | {"verdict": FAILED, "reason": refused}]
     try:
-        with local_file(uri) as path:
+        with files.next() as path:
             rows = decoder.call(score_video, path, settings, source["caption"])
         if complaint := decoder.complaint():
             raise DecoderError(FAILED, reason("corrupt", complaint))

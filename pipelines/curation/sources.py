@@ -88,6 +88,10 @@ def data_root(data: DataSettings) -> Path:
     return table if table.is_dir() else table.parent
 
 
+def is_remote(uri: str) -> bool:
+    return urlsplit(uri).scheme in REMOTE_SCHEMES
+
+
 def resolve_uri(uri: str, root: Path) -> tuple[str, str | None]:
     """(path or remote address, None), or (uri, reason) of one that is none or leaves `root`."""
     try:

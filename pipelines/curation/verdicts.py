@@ -93,3 +93,6 @@ def reason(code: str, detail: str = "") -> str:
 
 def code_of(reason_text: str) -> str:
     return reason_text.partition(":")[0]
+
+
+EXCLUDED = reason("excluded")

@@ -1,4 +1,4 @@
-"""Sources on Google Cloud Storage: its own client, against a server on this machine that speaks its JSON API."""
+"""Sources on Google Cloud Storage: its own client, and a server on this machine that speaks its JSON API."""
 
 import json
 import re

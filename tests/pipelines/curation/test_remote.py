@@ -133,7 +133,7 @@ def test_fetched_files_that_nobody_reads_make_room(server: str) -> None:
 
 def test_the_next_files_are_fetched_while_one_is_read(server: str) -> None:
     names = ("good_in_company1", "good_in_company2", "denied.mp4", "good3")
-    with FilesAhead([f"{server}/{name}" for name in names]) as files:
+    with FilesAhead([f"{server}/{name}" for name in names], Path("/")) as files:
         for _ in names[:2]:
             with files.next() as path:
                 assert Path(path).read_bytes() == CONTENT
@@ -147,7 +147,8 @@ def test_the_next_files_are_fetched_while_one_is_read(server: str) -> None:
 def test_no_more_than_some_files_lie_there_and_none_is_left(server: str, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote.tempfile, "tempdir", str(tmp_path))
-        with FilesAhead([f"{server}/good{number}" for number in range(20)]) as files, files.next():
+        uris = [f"{server}/good{number}" for number in range(20)]
+        with FilesAhead(uris, Path("/")) as files, files.next():
             pass
     assert sum(line.startswith("GET") for line in Server.asked) <= FETCHED_AHEAD + 1
     assert list(tmp_path.iterdir()) == []

@@ -39,21 +39,19 @@ from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, CurationSettings, FilterSettings, Recipe
 
 NAMED_SOURCES = 10  # of those that could not be read, in the summary; the clip table has all
-LATER_FILTERS = ("min_aesthetic", "min_text_match")  # not in the fingerprints of tables from before them
 Row = dict[str, Any]
 
 
 def query_fingerprint(recipe: Recipe) -> str:
     """Fingerprint of the clip table's rows: scores, aesthetic head, caption splits, thresholds, buckets."""
     curation, head = recipe.curation, recipe.curation.image_scores.aesthetic_head
-    unset = {name for name in LATER_FILTERS if getattr(curation.filters, name) is None}
     return fingerprint(
         scoring_fingerprint(curation),
         splitting_fingerprint(curation.captions),
-        curation.filters.model_dump(exclude=unset),
+        curation.filters,
         curation.tiers,
         curation.precompute.max_upscale,
-        *([] if head is None else [file_sha256(head)]),
+        None if head is None else file_sha256(head),
     )
 
 

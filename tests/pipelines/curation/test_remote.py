@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fsspec.registry import _registry
 
 from pipelines.curation import remote
 from pipelines.curation.decode import DecoderError
@@ -100,6 +101,7 @@ def test_an_address_without_a_suffix_is_fetched_all_the_same(server: str, name: 
 
 def test_an_address_that_needs_a_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)  # not installed
+    monkeypatch.delitem(_registry, "gs", raising=False)  # nor loaded by another test
     with pytest.raises(CurationError, match=r"pip install -e '\.\[s3,gs\]'"), local_file("gs://bucket/a.mp4"):
         pass
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from modeling.image_features import image_tokens as clip_image_tokens
 from modeling.latents import decode_latents, encode_pixels
 from modeling.text import appearance_ids, encode_appearance, encode_motion, motion_ids
 from modeling.unet import FactorizedUNet
+from modeling.windows import frame_windows
 
 Generators: TypeAlias = torch.Generator | list[torch.Generator] | None
 StepCallback: TypeAlias = Callable[[Any, int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
@@ -124,6 +125,8 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         generator: Generators = None,
         output_type: str = "np",
         image_noise: float = 0.0,
+        window_frames: int | None = None,
+        overlap_frames: int = 2,
         decode_chunk_frames: int | None = 16,
         text_to_image: Any = None,
         text_to_image_arguments: dict[str, Any] | None = None,
@@ -137,6 +140,9 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         scaled and centre-cropped to height × width. Without one, text_to_image makes it; without that
         either, the model gets no image. motion_score: as in the clip table. image_noise: standard
         deviation of the noise on the image latent. generator: one, or one per prompt.
+        window_frames: frames that are drawn at once, as many as the model was trained on, for longer videos
+        than that; None: all. Each window begins with the last overlap_frames of the one before: its image is
+        the first of them, and they stay as they are while the others are drawn.
         output_type: "np", "pt" or "latent" (B, C, T, h, w). callback_on_step_end: called after every step, as
         in diffusers: with this pipeline, step, timestep and {"latents": …}; may return other latents.
         Raises ValueError that names the argument that does not fit.
@@ -154,8 +160,11 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
             image = maker(prompt=prompts, height=height, width=width, **arguments).images
         pixels = None if image is None else _pixels(image, len(prompts), height, width)
 
-        inputs = self._encode(prompts, motions, pixels, fps, motion_score, image_noise, generator)
-        branches = guidance_branches(guidance_scale_text, guidance_scale_image, has_image=inputs.has_image)
+        windows = frame_windows(num_frames, window_frames or num_frames, overlap_frames)
+        inputs = self._encode(prompts, motions, fps, motion_score)
+        if pixels is not None:
+            latents = encode_pixels(self.vae, pixels)[0].to(self._execution_device, self.unet.dtype)
+            inputs = self._with_image(inputs, pixels, latents, image_noise, generator)
         factor = self.vae_scale_factor
         shape = (
             len(prompts),
@@ -164,18 +173,26 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
             height // factor,
             width // factor,
         )
-        latents = randn_tensor(
-            shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype
-        )
-        latents = self._sample(
-            latents,
-            inputs,
-            branches,
-            num_inference_steps,
-            guidance_rescale,
-            generator,
-            callback_on_step_end,
-        )
+        noise = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
+        latents = noise.new_empty((*shape[:2], 0, *shape[3:]))
+        for start, stop in windows:
+            known = latents[:, :, start:]  # (B, C, O, h, w), none in the first window
+            if known.shape[2]:
+                first = known[:, :, 0]
+                inputs = self._with_image(
+                    inputs, decode_latents(self.vae, first), first, image_noise, generator
+                )
+            drawn = self._sample(
+                noise[:, :, start:stop],
+                known,
+                inputs,
+                guidance_branches(guidance_scale_text, guidance_scale_image, has_image=inputs.has_image),
+                num_inference_steps,
+                guidance_rescale,
+                generator,
+                callback_on_step_end,
+            )
+            latents = torch.cat((latents[:, :, :start], drawn), dim=2)
         frames = latents if output_type == "latent" else self._decode(latents, decode_chunk_frames)
         shown = None if pixels is None else pixels.permute(0, 2, 3, 1)
         if output_type == "np":
@@ -223,17 +240,15 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         self,
         prompts: list[str],
         motions: list[str] | None,
-        pixels: torch.Tensor | None,
         fps: float,
         motion_score: float | None,
-        image_noise: float,
-        generator: Generators,
     ) -> Inputs:
+        """The captions and numbers of a call; no image yet."""
         device, dtype, clips = self._execution_device, self.unet.dtype, len(prompts)
         both = encode_appearance(self.text_encoder, appearance_ids(self.tokenizer, [*prompts, ""])).to(
             device, dtype
         )
-        motion = motion_mask = tokens = latents = None
+        motion = motion_mask = None
         if motions is not None and self.unet.config.temporal and self.unet.config.motion_encoder:
             if self.motion_encoder is None or self.motion_tokenizer is None:
                 raise ValueError("the model reads motion prompts, but the pipeline has no motion_encoder")
@@ -243,37 +258,45 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
             # An empty motion prompt is no motion caption, as a dropped one in training.
             said = torch.tensor([bool(text.strip()) for text in motions], device=motion_mask.device)
             motion, motion_mask = motion.to(device, dtype), (motion_mask & said[:, None]).to(device)
-        if pixels is not None:
-            latents = encode_pixels(self.vae, pixels)[0].to(device, dtype)
-            if image_noise > 0:
-                noise = randn_tensor(latents.shape, generator=generator, device=device, dtype=dtype)
-                latents = latents + image_noise * noise
-            if self.unet.config.adapter:
-                if self.image_encoder is None:
-                    raise ValueError(
-                        "the model has a text-image adapter, but the pipeline has no image_encoder"
-                    )
-                tokens = clip_image_tokens(self.image_encoder, pixels, self.config.image_token_count).to(
-                    device, dtype
-                )
         return Inputs(
             text=both[:-1],
             empty_text=both[-1:].expand(clips, -1, -1),
             motion=motion,
             motion_mask=motion_mask,
-            image_tokens=tokens,
-            image_latents=latents,
+            image_tokens=None,
+            image_latents=None,
             fps=torch.full((clips,), float(fps), device=device),
             motion_score=None
             if motion_score is None
             else torch.full((clips,), float(motion_score), device=device),
         )
 
+    def _with_image(
+        self,
+        inputs: Inputs,
+        pixels: torch.Tensor,
+        latents: torch.Tensor,
+        image_noise: float,
+        generator: Generators,
+    ) -> Inputs:
+        """The inputs with the image to start from, as pixels (B, 3, H, W) and as latents (B, C, h, w)."""
+        tokens, device, dtype = None, latents.device, latents.dtype
+        if image_noise > 0:
+            noise = randn_tensor(latents.shape, generator=generator, device=device, dtype=dtype)
+            latents = latents + image_noise * noise
+        if self.unet.config.adapter:
+            if self.image_encoder is None:
+                raise ValueError("the model has a text-image adapter, but the pipeline has no image_encoder")
+            tokens = clip_image_tokens(self.image_encoder, pixels, self.config.image_token_count)
+            tokens = tokens.to(device, dtype)
+        return replace(inputs, image_tokens=tokens, image_latents=latents)
+
     # ------------------------------------------------------------ sampling
 
     def _sample(
         self,
-        latents: torch.Tensor,
+        noise: torch.Tensor,
+        known: torch.Tensor,
         inputs: Inputs,
         branches: list[Branch],
         num_inference_steps: int,
@@ -281,12 +304,16 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         generator: Generators,
         callback: StepCallback | None,
     ) -> torch.Tensor:
-        """Denoise latents (B, C, T, h, w) with the scheduler; the branches of guidance are one batch."""
+        """Denoise noise (B, C, T, h, w) with the scheduler; the branches of guidance are one batch.
+
+        known (B, C, O, h, w): latents of the first O frames, which are noised and not drawn.
+        """
         arguments = _branched(inputs, branches)
-        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
-        latents = latents * self.scheduler.init_noise_sigma
+        self.scheduler.set_timesteps(num_inference_steps, device=noise.device)
+        latents = noise * self.scheduler.init_noise_sigma
         extra = self._step_arguments(generator)
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            latents = self._keep_known(latents, known, noise, timestep)
             scaled = self.scheduler.scale_model_input(latents, timestep)
             stacked = scaled.repeat(len(branches), 1, 1, 1, 1)
             output = self.unet(stacked, timestep.expand(len(stacked)), **arguments, predict_flow=False).sample
@@ -294,7 +321,16 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
             latents = self.scheduler.step(guided, timestep, latents, **extra).prev_sample
             if callback is not None:
                 latents = callback(self, step, int(timestep), {"latents": latents}).get("latents", latents)
-        return latents
+        return torch.cat((known, latents[:, :, known.shape[2] :]), dim=2)
+
+    def _keep_known(
+        self, latents: torch.Tensor, known: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
+    ) -> torch.Tensor:
+        """Latents whose first frames are the known ones, with as much of their noise as the timestep has."""
+        if (frames := known.shape[2]) == 0:
+            return latents
+        noisy = self.scheduler.add_noise(known, noise[:, :, :frames], timestep.expand(len(known)))
+        return torch.cat((noisy, latents[:, :, frames:]), dim=2)
 
     def _step_arguments(self, generator: Generators) -> dict[str, Any]:
         """`generator` for schedulers whose steps draw noise."""

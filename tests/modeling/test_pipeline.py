@@ -19,6 +19,7 @@ from modeling.guidance import guidance_branches, guide
 from modeling.image_features import image_tokens
 from modeling.pipeline import FactorizedDreamerPipeline
 from modeling.schedule import NoiseSchedule
+from modeling.windows import frame_windows
 
 WORDS = ["<pad>", "</s>", "<unk>", "moves", "left", "right", "the", "star"]
 
@@ -246,3 +247,59 @@ def test_image_tokens_are_pooled_on_their_grid(pipeline):
     assert all_tokens.shape == (2, 16, 20)
     quarter = all_tokens.unflatten(1, (4, 4))[:, :2, :2].mean((1, 2))
     torch.testing.assert_close(tokens[:, 0], quarter)
+
+
+# ---------------------------------------------------------------- longer videos
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "overlap", "expected"),
+    [
+        (5, 8, 2, [(0, 5)]),
+        (8, 8, 9, [(0, 8)]),
+        (14, 8, 2, [(0, 8), (6, 14)]),
+        (17, 8, 2, [(0, 8), (6, 14), (9, 17)]),
+        (4, 2, 1, [(0, 2), (1, 3), (2, 4)]),
+    ],
+)
+def test_windows_cover_the_video_and_overlap(frames, window, overlap, expected):
+    assert frame_windows(frames, window, overlap) == expected
+
+
+@pytest.mark.parametrize("overlap", [0, 4])
+def test_windows_that_cannot_continue_are_refused(pipeline, overlap):
+    with pytest.raises(ValueError, match="must overlap by 1 to 3"):
+        draw(pipeline, num_frames=9, window_frames=4, overlap_frames=overlap)
+
+
+def level_of(timestep):
+    """(√ᾱ, √(1 − ᾱ)) of the pipeline's schedule."""
+    bar = NoiseSchedule().alphas_cumprod[int(timestep)]
+    return bar.sqrt(), (1 - bar).sqrt()
+
+
+@pytest.mark.parametrize("kind", ["ddim", "dpmsolver++", "unipc"])
+def test_a_longer_video_is_continued_from_what_was_drawn(pipeline, kind, monkeypatch):
+    """Each window keeps the frames that it shares, and has the first of them as its image."""
+    pipeline.scheduler = NoiseSchedule().to_diffusers_scheduler(kind)
+    calls = []
+    forward = type(pipeline.unet).forward
+
+    def recorded(unet, latents, *arguments, **conditions):
+        calls.append((latents[:1], conditions["image_latents"][:1]))
+        return forward(unet, latents, *arguments, **conditions)
+
+    monkeypatch.setattr(type(pipeline.unet), "forward", recorded)
+    settings = {"window_frames": 4, "overlap_frames": 2, "output_type": "latent"}
+    video = draw(pipeline, num_frames=7, **settings).frames
+    assert video.shape[2] == 7
+    assert torch.isfinite(video).all()
+    assert [latents.shape[2] for latents, _ in calls] == [4] * 9  # 3 windows of 3 steps
+    # The last window begins at frame 3 and not at 4, for it ends with the video.
+    signal, sigma = (x.item() for x in level_of(pipeline.scheduler.timesteps[1]))
+    for (noise, image), (noisy, _), start in zip(calls[3::3], calls[4::3], (2, 3), strict=True):
+        assert torch.equal(image[0], video[0, :, start])
+        shared = (noisy - sigma * noise) / signal  # step 0 has (almost) nothing but noise
+        torch.testing.assert_close(shared[0, :, :2], video[0, :, start : start + 2], atol=1e-2, rtol=0)
+    shorter = draw(pipeline, num_frames=4, **settings).frames
+    assert torch.equal(shorter, draw(pipeline, num_frames=4, output_type="latent").frames)

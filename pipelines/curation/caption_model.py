@@ -7,13 +7,10 @@ or brings one of its own is refused, with the reason, and the caption is left to
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from pipelines.curation import english as en
 from pipelines.curation.captions import CaptionSplit
-from pipelines.models import load_language_model
+from pipelines.language_model import LanguageModel, Task
 
 PROMPT_VERSION = 1  # raise when the same model gives other splits
 LONGEST_CAPTION_CHARACTERS = 600  # the prompt and a caption fit into 1,024 tokens
@@ -50,67 +47,35 @@ EXAMPLES = (
 )
 
 
+def as_json(split: CaptionSplit) -> str:
+    return json.dumps({"appearance": split.appearance, "motion": split.motion}, ensure_ascii=False)
+
+
+TASK = Task(INSTRUCTION, tuple((caption, as_json(split)) for caption, split in EXAMPLES), "Caption", "JSON")
+
+
 @dataclass(frozen=True)
 class Refusal:
     reason: str  # one of REFUSALS
 
 
 class CaptionModel:
-    """A language model that splits captions in batches, on the GPU if there is one."""
+    """A language model that splits captions in batches."""
 
     def __init__(self, path: str, *, batch_captions: int, max_new_tokens: int) -> None:
         self.batch_captions, self.max_new_tokens = batch_captions, max_new_tokens
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model, self.tokenizer = load_language_model(path)
-        self.model.to(self.device)
+        self.model = LanguageModel(path)
 
     def split(self, captions: list[str]) -> list[CaptionSplit | Refusal]:
         short = [caption for caption in captions if len(caption) <= LONGEST_CAPTION_CHARACTERS]
         answers: dict[str, str] = {}
         for start in range(0, len(short), self.batch_captions):
             batch = short[start : start + self.batch_captions]
-            answers |= zip(batch, self._answers(batch), strict=True)
+            answers |= zip(batch, self.model.answers(TASK, batch, self.max_new_tokens), strict=True)
         return [
             checked(caption, answers[caption]) if caption in answers else Refusal("too_long")
             for caption in captions
         ]
-
-    @torch.inference_mode()
-    def _answers(self, captions: list[str]) -> list[str]:
-        prompts = [prompt(caption, self.tokenizer) for caption in captions]
-        special = not self.tokenizer.chat_template  # a chat template writes its own
-        inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=special)
-        ids = inputs["input_ids"].to(self.device)
-        output = self.model.generate(
-            input_ids=ids,
-            attention_mask=inputs["attention_mask"].to(self.device),
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        if not self.model.config.is_encoder_decoder:
-            output = output[:, ids.shape[1] :]
-        return self.tokenizer.batch_decode(output, skip_special_tokens=True)
-
-
-def prompt(caption: str, tokenizer: Any) -> str:
-    """Instruction, examples and caption, in the tokenizer's chat template if it has one."""
-    caption = " ".join(caption.split())
-    if tokenizer.chat_template:
-        turns = [{"role": "user", "content": f"{INSTRUCTION}\n\nCaption: {EXAMPLES[0][0]}"}]
-        for (_, split), following in zip(
-            EXAMPLES, [*(text for text, _ in EXAMPLES[1:]), caption], strict=True
-        ):
-            turns.append({"role": "assistant", "content": as_json(split)})
-            turns.append({"role": "user", "content": f"Caption: {following}"})
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    shown = "\n\n".join(f"Caption: {text}\nJSON: {as_json(split)}" for text, split in EXAMPLES)
-    return f"{INSTRUCTION}\n\n{shown}\n\nCaption: {caption}\nJSON:"
-
-
-def as_json(split: CaptionSplit) -> str:
-    return json.dumps({"appearance": split.appearance, "motion": split.motion}, ensure_ascii=False)
 
 
 # ---------------------------------------------------------------- what of an answer is accepted

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipelines.cluster import start_ray
-from pipelines.curation.caption_model import CaptionModel, Refusal, as_json, checked, parse, prompt
+from pipelines.curation.caption_model import TASK, CaptionModel, Refusal, as_json, checked, parse
 from pipelines.curation.caption_splits import (
     count_refused,
     missing_captions,
@@ -60,7 +60,9 @@ def tokenizer() -> Any:
     class Plain:
         chat_template = None
 
-    return tokenizer_of([prompt(text, Plain()) + " " + as_json(split) for text, split in LEARNED.items()])
+    return tokenizer_of(
+        [TASK.prompt(text, Plain()) + " " + as_json(split) for text, split in LEARNED.items()]
+    )
 
 
 def causal(tokenizer: Any) -> Any:
@@ -99,7 +101,7 @@ def untrained(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 def trained(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model that knows the answers of LEARNED by heart after a few seconds of training."""
     model = causal(tokenizer)
-    starts = [tokenizer(prompt(text, tokenizer))["input_ids"] for text in LEARNED]
+    starts = [tokenizer(TASK.prompt(text, tokenizer))["input_ids"] for text in LEARNED]
     answers = [tokenizer(" " + as_json(split) + "<end>")["input_ids"] for split in LEARNED.values()]
     length = max(len(start) + len(answer) for start, answer in zip(starts, answers, strict=True))
     ids = torch.full((len(starts), length), tokenizer.eos_token_id)
@@ -206,7 +208,7 @@ def test_a_chat_model_is_asked_in_its_own_template(tokenizer: Any) -> None:
         def apply_chat_template(turns: list[dict[str, str]], **_: Any) -> str:
             return "|".join(f"{turn['role']}:{turn['content']}" for turn in turns)
 
-    asked = prompt("A dog\nruns", Chat())
+    asked = TASK.prompt("A dog\nruns", Chat())
     assert asked.endswith("|user:Caption: A dog runs")
     assert asked.count("|assistant:{") == asked.count("Caption: ") - 1
 

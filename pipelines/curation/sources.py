@@ -243,12 +243,15 @@ def _column_names(path: Path) -> list[str]:
 
 
 def _table_rows(path: Path, data: DataSettings) -> Iterator[Row]:
-    for number, row in enumerate(_raw_rows(path), start=1):
+    for number, row in enumerate(table_rows(path), start=1):
         yield _source(row, data, f"{path}, row {number}")
 
 
-def _raw_rows(path: Path) -> Iterator[Row]:
-    """Rows as dictionaries, streamed."""
+def table_rows(path: Path) -> Iterator[Row]:
+    """Rows of a .parquet, .csv, .tsv or JSONL file as dictionaries, streamed.
+
+    Raises CurationError that names the line of a JSONL file that is no JSON object.
+    """
     match path.suffix.lower():
         case ".parquet":
             for batch in pq.ParquetFile(path).iter_batches():

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.evaluation.generate import GenerationError, draw_clips, generate, generator_of, load_pipeline
+from pipelines.evaluation.generate import draw_clips, generator_of, load_pipeline
+from pipelines.evaluation.prompts import GenerationError, Request, generate, read_requests
 from pipelines.evaluation.reference import EvaluationClip, select_clips
 from pipelines.layout import RunLayout
 from pipelines.media import read_mp4
@@ -45,30 +46,88 @@ def test_every_sampler_draws_finite_frames(run: Path, scheduler: str) -> None:
 
 
 def test_prompt_to_image_to_video_writes_mp4_gif_and_contact_sheet(run: Path, tmp_path: Path) -> None:
-    made = generate("A red star moves left", model=run, out=tmp_path, count=2, steps=2, seed=5)
-    frames, fps = read_mp4(Path(made["video_5"]))
+    asked = [Request("A red star moves left", seed=seed) for seed in (5, 6)]
+    made = generate(asked, model=run, out=tmp_path, steps=2)
+    one, two = made["videos"]
+    frames, fps = read_mp4(Path(one["video"]))
     assert (frames.shape, fps) == ((8, 32, 32, 3), 8)
-    assert not np.array_equal(frames, read_mp4(Path(made["video_6"]))[0])
-    for key in ("gif_5", "gif_6", "contact_sheet"):
-        assert Path(made[key]).is_file()
-    assert "star" in made["appearance"]
-    assert "left" in made["motion"]
+    assert not np.array_equal(frames, read_mp4(Path(two["video"]))[0])
+    for file in (one["gif"], two["gif"], made["contact_sheet"]):
+        assert Path(file).is_file()
+    assert "star" in one["appearance"]
+    assert "left" in one["motion"]
+
+
+def given_image(folder: Path) -> Path:
+    path = folder / "given.png"
+    Image.new("RGB", (50, 40), (200, 30, 30)).save(path)
+    return path
 
 
 def test_image_and_motion_to_video(run: Path, tmp_path: Path) -> None:
-    image = tmp_path / "given.png"
-    Image.new("RGB", (50, 40), (200, 30, 30)).save(image)
-    made = generate("A red wall", motion="It falls", image=image, model=run, out=tmp_path, steps=2)
+    asked = Request("A red wall", "It falls", given_image(tmp_path))
+    made = generate([asked], model=run, out=tmp_path, steps=2)["videos"][0]
     assert made["motion"] == "It falls"
-    assert len(read_mp4(Path(made["video"]))[0]) == 8
+    frames, _ = read_mp4(Path(made["video"]))
+    assert len(frames) == 8
+
+
+def test_a_video_may_be_longer_than_the_model_s(run: Path, tmp_path: Path) -> None:
+    asked = Request("A red wall", "It falls", given_image(tmp_path))
+    made = generate([asked], model=run, out=tmp_path, steps=2, frames=18)["videos"][0]
+    assert len(read_mp4(Path(made["video"]))[0]) == 18
+
+
+def test_a_file_of_prompts_gives_the_videos_that_each_gives_alone(run: Path, tmp_path: Path) -> None:
+    given_image(tmp_path)
+    table = tmp_path / "prompts.csv"
+    table.write_text(
+        "prompt,motion,image,seed\nA red star moves left,,,\nA wall,It falls,given.png,\n"
+        "A wall,It falls,given.png,9\nA red star moves left,,,\n"
+    )
+    requests = read_requests(table, seed=3)
+    assert [request.seed for request in requests] == [3, 3, 9, 3]
+    made = generate(requests, model=run, out=tmp_path / "all", steps=2, batch_videos=2)["videos"]
+    assert [video["prompt"] for video in made] == [request.prompt for request in requests]
+    assert len({video["video"] for video in made}) == 4
+    alone = generate(requests[2:3], model=run, out=tmp_path / "alone", steps=2)["videos"][0]
+    frames = [read_mp4(Path(video["video"]))[0].astype(int) for video in (*made, alone)]
+    assert np.abs(frames[2] - frames[4]).max() <= 4  # of what mp4 keeps
+    assert np.abs(frames[0] - frames[3]).max() <= 4
+    assert np.abs(frames[1] - frames[2]).max() > 10
+
+
+def test_prompts_are_read_from_lines_and_tables(tmp_path: Path) -> None:
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("A star, red\n\nA moon\n")
+    assert [one.prompt for one in read_requests(lines)] == ["A star, red", "A moon"]
+    rows = tmp_path / "prompts.jsonl"
+    rows.write_text('{"prompt": "A star", "motion": "It turns", "seed": 4}\n{"prompt": "A moon"}\n')
+    assert read_requests(rows, seed=1) == [Request("A star", "It turns", seed=4), Request("A moon", seed=1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no prompts"),
+        ("caption\nA star\n", "no column 'prompt'; it has caption"),
+        ("prompt,seed\nA star,1\n ,2\n", "row 2: the prompt is empty"),
+        ("prompt,seed\nA star,one\n", "row 1: the seed 'one' is no whole number"),
+    ],
+)
+def test_a_file_of_prompts_that_cannot_be_read_is_named(tmp_path: Path, text: str, message: str) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text(text)
+    with pytest.raises(GenerationError, match=message):
+        read_requests(table)
 
 
 def test_what_cannot_be_drawn_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no model in"):
-        generate("a star", model=tmp_path, out=tmp_path)
+        generate([Request("a star")], model=tmp_path, out=tmp_path)
     with pytest.raises(GenerationError, match="prompt is empty"):
-        generate("  ", model=run, out=tmp_path)
+        generate([Request("  ")], model=run, out=tmp_path)
     text = tmp_path / "text.png"
     text.write_text("no picture")
     with pytest.raises(GenerationError, match=r"text\.png is not a picture"):
-        generate("a star", image=text, model=run, out=tmp_path)
+        generate([Request("a star", image=text)], model=run, out=tmp_path)

@@ -1,0 +1,296 @@
+"""Videos for a person's prompts: one from the command line, or a file of them."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from modeling.windows import frame_windows
+from pipelines.curation.captions import split_caption
+from pipelines.curation.sources import table_rows
+from pipelines.curation.verdicts import CurationError
+from pipelines.evaluation.expander import PromptExpander
+from pipelines.evaluation.generate import generator_of, load_pipeline, sampling_arguments, to_uint8
+from pipelines.layout import RunLayout
+from pipelines.media import contact_sheet, write_gif, write_mp4
+from pipelines.models import resolve_model
+from pipelines.progress import track
+from pipelines.recipe import Bucket, Recipe, SamplingSettings
+from pipelines.recipe_file import load_recipe
+
+IMAGE_STEPS = 30
+SHOWN_PIXELS = 256  # tiny videos are shown enlarged to this height in GIFs
+SHEET_ROWS = 32
+OVERLAP_FRAMES = 2
+FRAMES_WITHOUT_RECIPE, FPS_WITHOUT_RECIPE = 16, 8.0
+COLUMNS = ("prompt", "motion", "image", "seed")
+
+
+class GenerationError(ValueError):
+    """A video that cannot be drawn as asked; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A video that is asked for. motion None: what the prompt says about it; image None: it is drawn."""
+
+    prompt: str
+    motion: str | None = None
+    image: Path | None = None
+    seed: int = 0
+
+    @property
+    def captions(self) -> tuple[str, str]:
+        """(appearance, motion)"""
+        if self.motion is not None:
+            return self.prompt, self.motion
+        split = split_caption(self.prompt)
+        return split.appearance, split.motion
+
+
+def read_requests(path: Path, seed: int = 0) -> list[Request]:
+    """The requests of a .txt file with a prompt per line, or of a table with the columns of `COLUMNS`.
+
+    Tables are .csv, .tsv, .jsonl or .parquet; only `prompt` must be there. Images are relative to the
+    file; a row without a seed has `seed`. Raises GenerationError that names the file and the row.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of prompts {path}")
+    try:
+        if path.suffix.lower() == ".txt":
+            rows = [{"prompt": line} for line in path.read_text("utf-8").splitlines() if line.strip()]
+        else:
+            rows = list(table_rows(path))
+        requests = [_request(row, path, number, seed) for number, row in enumerate(rows, start=1)]
+    except (UnicodeDecodeError, CurationError, pa.ArrowInvalid) as error:
+        raise GenerationError(f"{path} cannot be read: {error}") from error
+    if not requests:
+        raise GenerationError(f"{path} has no prompts")
+    return requests
+
+
+def _request(row: dict[str, Any], path: Path, number: int, seed: int) -> Request:
+    if "prompt" not in row:
+        raise GenerationError(f"{path} has no column 'prompt'; it has {', '.join(map(str, row))}")
+    if not str(row["prompt"] or "").strip():
+        raise GenerationError(f"{path}, row {number}: the prompt is empty; say what the video shows")
+    image, own_seed = row.get("image") or None, row.get("seed")
+    try:
+        return Request(
+            prompt=str(row["prompt"]),
+            motion=row.get("motion") or None,
+            image=path.parent / image if image else None,
+            seed=seed if own_seed in (None, "") else int(own_seed),
+        )
+    except ValueError as error:
+        raise GenerationError(f"{path}, row {number}: the seed {own_seed!r} is no whole number") from error
+
+
+def generate(
+    requests: Sequence[Request],
+    *,
+    model: Path = Path("runs/demo"),
+    out: Path = Path("runs/generated"),
+    steps: int | None = None,
+    frames: int | None = None,
+    expander: str | None = None,
+    batch_videos: int = 4,
+) -> dict[str, Any]:
+    """Draw a video for each request: prompt → image → video, or image and motion caption → video.
+
+    model: a pipeline folder, or a run directory (its last stage is taken). frames: more than the model was
+    trained on are drawn in windows that continue each other. expander: folder of a language model that makes
+    the appearance captions more descriptive. batch_videos: drawn at once; the videos do not depend on it.
+    Writes NAME.mp4, NAME.gif of every video and a contact sheet of the first `SHEET_ROWS` to `out`, each as
+    soon as it is drawn; returns their paths and the captions that were used.
+    Raises GenerationError, ExpansionError, or FileNotFoundError when there is no model.
+    """
+    artist = _Artist(model, steps, frames, expander, drawn=any(request.image is None for request in requests))
+    names = _names(requests)
+    for image in {request.image for request in requests if request.image is not None}:
+        _read_image(image)  # what cannot be read is said before anything is drawn
+    captions = [artist.captions(request) for request in requests]
+    videos: list[dict[str, Any]] = []
+    sheet: list[tuple[str, np.ndarray]] = []
+    batches = _batches(requests, batch_videos)
+    with track(len(batches) * artist.total_steps, "generate: draw") as progress:
+        for batch in batches:
+            drawn = artist.draw(
+                [requests[i] for i in batch],
+                [captions[i] for i in batch],
+                progress.advance,
+            )
+            for index, video in zip(batch, drawn, strict=True):
+                request, (appearance, motion) = requests[index], captions[index]
+                shown = max(SHOWN_PIXELS, video.shape[1])
+                mp4 = write_mp4(out / f"{names[index]}.mp4", video, artist.fps)
+                gif = write_gif(out / f"{names[index]}.gif", video, artist.fps, height_pixels=shown)
+                videos.append(
+                    {"prompt": request.prompt, "appearance": appearance, "motion": motion}
+                    | {"seed": request.seed, "video": str(mp4), "gif": str(gif)}
+                )
+                if len(sheet) < SHEET_ROWS:
+                    sheet.append((f"{request.prompt} (seed {request.seed})", video))
+    title = "prompts" if len({request.prompt for request in requests}) > 1 else _slug(requests[0].prompt)
+    return {
+        "model": str(artist.folder),
+        "videos": videos,
+        "contact_sheet": str(contact_sheet(out / f"{title}.png", sheet)),
+    }
+
+
+class _Artist:
+    """A loaded pipeline and how it draws: size, frames, sampling."""
+
+    def __init__(
+        self, model: Path, steps: int | None, frames: int | None, expander: str | None, *, drawn: bool
+    ) -> None:
+        self.folder, recipe = find_model(model)
+        self.sampling, self.bucket, self.fps = _settings(recipe)
+        if steps is not None:
+            self.sampling = self.sampling.model_copy(update={"steps": steps})
+        self.window = self.bucket.frames if self.bucket else FRAMES_WITHOUT_RECIPE
+        self.frames = frames or self.window
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.pipeline = load_pipeline(self.folder, self.sampling.scheduler, device)
+        if drawn:
+            self.pipeline.text_to_image = _text_to_image(recipe, self.folder).to(device)
+        self.expand = None if expander is None else PromptExpander(expander)
+
+    @property
+    def total_steps(self) -> int:
+        """Sampling steps of a batch."""
+        windows = frame_windows(self.frames, self.window, min(OVERLAP_FRAMES, self.window - 1))
+        return len(windows) * self.sampling.steps
+
+    def captions(self, request: Request) -> tuple[str, str]:
+        if not request.prompt.strip():
+            raise GenerationError("the prompt is empty: say what the video shows")
+        appearance, motion = request.captions
+        return self.expand(appearance) if self.expand is not None else appearance, motion
+
+    def draw(
+        self,
+        requests: Sequence[Request],
+        captions: Sequence[tuple[str, str]],
+        advance: Callable[[], object],
+    ) -> list[np.ndarray]:
+        """Videos (T, H, W, 3) uint8 of requests that all have an image, or all have none."""
+
+        def step(*_: Any) -> dict[str, Any]:
+            advance()
+            return {}
+
+        size = {"height": self.bucket.height, "width": self.bucket.width} if self.bucket else {}
+        images = [_read_image(request.image) for request in requests if request.image is not None]
+        output = self.pipeline(
+            prompt=[appearance for appearance, _ in captions],
+            motion_prompt=[motion for _, motion in captions],
+            image=images or None,
+            generator=[generator_of(request.seed, request.prompt) for request in requests],
+            num_frames=self.frames,
+            window_frames=self.window,
+            overlap_frames=min(OVERLAP_FRAMES, self.window - 1),
+            fps=self.fps,
+            text_to_image_arguments={"num_inference_steps": IMAGE_STEPS, "guidance_rescale": 0.7},
+            output_type="np",
+            callback_on_step_end=step,
+            **size,
+            **sampling_arguments(self.sampling),
+        )
+        return [to_uint8(frames) for frames in output.frames]
+
+
+def _batches(requests: Sequence[Request], size: int) -> list[list[int]]:
+    """Indices of requests, in order; a batch has images or has none."""
+    batches = []
+    for _, group in groupby(range(len(requests)), lambda index: requests[index].image is None):
+        members = list(group)
+        batches += [members[start : start + size] for start in range(0, len(members), size)]
+    return batches
+
+
+def repeated(request: Request, count: int) -> Iterator[Request]:
+    """`count` requests of one video, each with a seed of its own."""
+    return (replace(request, seed=request.seed + number) for number in range(count))
+
+
+def _names(requests: Sequence[Request]) -> list[str]:
+    """File names without their ends: PROMPT-SEED, with the row in front when two would be the same."""
+    names = [f"{_slug(request.prompt)}-{request.seed}" for request in requests]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{number:05d}-{name}" for number, name in enumerate(names, start=1)]
+
+
+def _slug(prompt: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "video"
+
+
+# ---------------------------------------------------------------- a model, and what goes with it
+
+
+def find_model(model: Path) -> tuple[Path, Recipe | None]:
+    """(pipeline folder, recipe of its run or None) of a pipeline folder or a run directory."""
+    if (model / "model_index.json").is_file():
+        recipes = (RunLayout(folder).recipe for folder in model.absolute().parents[:3])
+        recipe_file = next((file for file in recipes if file.is_file()), None)  # of RUN/train/STAGE/model
+        return model, load_recipe(str(recipe_file)) if recipe_file else None
+    layout = RunLayout(model)
+    if not layout.recipe.is_file():
+        raise FileNotFoundError(
+            f"no model in {model}: give a run directory or a folder with model_index.json"
+        )
+    recipe = load_recipe(str(layout.recipe))
+    if recipe.train is None:
+        raise FileNotFoundError(f"the run in {model} has no training: give --model a pipeline folder")
+    folder = layout.model(recipe.train.stages[-1].name)
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(f"no trained model in {folder}: `dreamer run {layout.recipe}` makes it")
+    return folder, recipe
+
+
+def _settings(recipe: Recipe | None) -> tuple[SamplingSettings, Bucket | None, float]:
+    """(sampling, frames and size, fps): of the tier that a recipe evaluates, or else trains last."""
+    if recipe is None:
+        return SamplingSettings(), None, FPS_WITHOUT_RECIPE
+    sampling = recipe.evaluate.sampling if recipe.evaluate else SamplingSettings()
+    stages = recipe.train.stages if recipe.train else ()
+    tier = (
+        recipe.evaluate.tier
+        if recipe.evaluate
+        else stages[-1].tier
+        if stages
+        else next(iter(recipe.curation.tiers))
+    )
+    return sampling, recipe.curation.tiers[tier][0], recipe.curation.fps
+
+
+def _read_image(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:  # PIL's own errors are OSErrors
+        raise GenerationError(f"{path} is not a picture that can be read: {error}") from error
+
+
+def _text_to_image(recipe: Recipe | None, folder: Path) -> Any:
+    if recipe is None:
+        raise GenerationError(
+            f"{folder} belongs to no run, so no text-to-image model is known: "
+            "give --image, or --model RUN_DIRECTORY"
+        )
+    from diffusers import StableDiffusionPipeline
+
+    maker = StableDiffusionPipeline.from_pretrained(
+        resolve_model(recipe.models.text_to_image), use_safetensors=True, safety_checker=None
+    )
+    maker.set_progress_bar_config(disable=True)
+    return maker

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from pipelines.cluster import start_ray
 from pipelines.curation.caption_model import TASK, CaptionModel, Refusal, as_json, checked, parse
@@ -25,6 +24,7 @@ from pipelines.curation.run import curate
 from pipelines.layout import RunLayout
 from pipelines.preflight import model_faults
 from pipelines.recipe import CaptionSettings, Recipe
+from tests.language_models import causal, memorised, saved, tokenizer_of
 
 # What the trained model has learned to answer, right or wrong.
 LEARNED = {
@@ -38,23 +38,6 @@ LEARNED = {
 DROPPED = "Text on a black screen"
 
 
-def tokenizer_of(texts: list[str]) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=700,
-        special_tokens=["<end>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
-
-
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     class Plain:
@@ -65,33 +48,6 @@ def tokenizer() -> Any:
     )
 
 
-def causal(tokenizer: Any) -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    torch.manual_seed(0)
-    end = tokenizer.eos_token_id
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=len(tokenizer),
-            n_positions=1024,
-            n_embd=64,
-            n_layer=2,
-            n_head=4,
-            resid_pdrop=0,
-            embd_pdrop=0,
-            attn_pdrop=0,
-            bos_token_id=end,
-            eos_token_id=end,
-        )
-    )
-
-
-def saved(model: Any, tokenizer: Any, folder: Path) -> str:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture(scope="module")
 def untrained(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     return saved(causal(tokenizer), tokenizer, tmp_path_factory.mktemp("untrained"))
@@ -99,29 +55,9 @@ def untrained(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model that knows the answers of LEARNED by heart after a few seconds of training."""
-    model = causal(tokenizer)
-    starts = [tokenizer(TASK.prompt(text, tokenizer))["input_ids"] for text in LEARNED]
-    answers = [tokenizer(" " + as_json(split) + "<end>")["input_ids"] for split in LEARNED.values()]
-    length = max(len(start) + len(answer) for start, answer in zip(starts, answers, strict=True))
-    ids = torch.full((len(starts), length), tokenizer.eos_token_id)
-    labels = torch.full_like(ids, -100)
-    mask = torch.zeros_like(ids)
-    for row, (start, answer) in enumerate(zip(starts, answers, strict=True)):
-        left = length - len(start) - len(answer)  # padded on the left, as when it is asked
-        ids[row, left:] = torch.tensor(start + answer)
-        labels[row, length - len(answer) :] = torch.tensor(answer)
-        mask[row, left:] = 1
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    for _ in range(300):
-        loss = model(input_ids=ids, attention_mask=mask, position_ids=positions, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if loss.item() < 0.01:
-            break
-    return saved(model, tokenizer, tmp_path_factory.mktemp("trained"))
+    """A model that knows the answers of LEARNED by heart."""
+    answers = {TASK.prompt(text, tokenizer): as_json(split) for text, split in LEARNED.items()}
+    return memorised(answers, tokenizer, tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipelines.evaluation.video_classifier import VideoClassifier
+from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from tests.pipelines.evaluation import evaluation_world
 from tests.pipelines.training import training_world
@@ -32,3 +33,11 @@ def evaluation_recipe(
     evaluation_world.write_clip_table(recipe)
     build_pipeline(recipe).save_pretrained(run / "train" / "low" / "model")
     return recipe
+
+
+@pytest.fixture
+def run(evaluation_recipe: Recipe) -> Path:
+    """A run directory as `dreamer run` leaves it."""
+    layout = RunLayout(Path(evaluation_recipe.run_directory))
+    layout.recipe.write_text(evaluation_recipe.model_dump_json())  # JSON is YAML
+    return layout.root

@@ -8,17 +8,8 @@ from PIL import Image
 from pipelines.evaluation.generate import draw_clips, generator_of, load_pipeline
 from pipelines.evaluation.prompts import GenerationError, Request, generate, read_requests
 from pipelines.evaluation.reference import EvaluationClip, select_clips
-from pipelines.layout import RunLayout
 from pipelines.media import read_mp4
 from pipelines.recipe import Recipe, SamplingSettings
-
-
-@pytest.fixture
-def run(evaluation_recipe: Recipe) -> Path:
-    """A run directory as `dreamer run` leaves it."""
-    layout = RunLayout(Path(evaluation_recipe.run_directory))
-    layout.recipe.write_text(evaluation_recipe.model_dump_json())  # JSON is YAML
-    return layout.root
 
 
 def test_a_clip_s_video_does_not_depend_on_what_is_drawn_beside_it(

@@ -13,6 +13,7 @@ SchedulerKind = Literal["ddim", "dpmsolver++", "unipc"]
 
 # Stable Diffusion's betas (Rombach et al., arXiv 2112.10752): linear in √β, diffusers' "scaled_linear".
 BETA_START, BETA_END = 0.00085, 0.012
+STABLE_DIFFUSION_TERMINAL_SNR = 0.004681916706157952  # ᾱ_T / (1 − ᾱ_T) of these betas, at 1000 timesteps
 
 
 class NoiseSchedule:

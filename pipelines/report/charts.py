@@ -154,3 +154,34 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> Curve | None:
     down = BASE - (BASE - TOP) * (means[:, 1] - low) / max(high - low, 1e-12)
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
     return Curve(points, low, high, int(pairs[-1][0]))
+
+
+# ---------------------------------------------------------------- noise schedules
+
+LOG_SNR_TOP, LOG_SNR_BASE = 8.0, -12.0  # natural logarithms; SNR 0 leaves the plot at its base
+
+
+@dataclass(frozen=True)
+class ScheduleChart:
+    """log SNR over the timesteps: of a schedule, and of Stable Diffusion's own."""
+
+    points: str
+    plain: str
+    zero: float  # where log SNR = 0
+
+
+def schedule_chart(snr: Sequence[float], plain_snr: Sequence[float]) -> ScheduleChart:
+    """snr, plain_snr: signal-to-noise ratio at each timestep, falling."""
+    zero = float(_snr_down(np.ones(1))[0])
+    return ScheduleChart(_snr_points(np.array(snr)), _snr_points(np.array(plain_snr)), zero)
+
+
+def _snr_points(snr: np.ndarray) -> str:
+    shown = np.unique(np.linspace(0, len(snr) - 1, CURVE_POINTS).round().astype(int))
+    across = LEFT + (RIGHT - LEFT) * shown / (len(snr) - 1)
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, _snr_down(snr[shown]), strict=True))
+
+
+def _snr_down(snr: np.ndarray) -> np.ndarray:
+    log_snr = np.log(np.maximum(snr, math.exp(LOG_SNR_BASE)))
+    return BASE - (BASE - TOP) * (log_snr - LOG_SNR_BASE) / (LOG_SNR_TOP - LOG_SNR_BASE)

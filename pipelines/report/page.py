@@ -16,7 +16,7 @@ from pipelines.recipe_file import load_recipe
 from pipelines.report import charts
 from pipelines.report.charts import histogram_chart
 from pipelines.report.figures import Bucket, Figures, collect_figures
-from pipelines.report.runs import evaluations, step_record, training_stages
+from pipelines.report.runs import evaluations, noise_schedules, step_record, training_stages
 from pipelines.report.sample import FAILURES, Row, reason_detail
 from pipelines.report.thumbnails import Picture, Strips
 from pipelines.workflow import write_whole
@@ -70,6 +70,7 @@ class Report:
         record = step_record(layout.data)
         self.record: Summary | None = record["summary"] if record else None
         self.stages = training_stages(layout, recipe)
+        self.schedules = noise_schedules(recipe, self.stages)
         self.evaluations = evaluations(layout, recipe)
         self.kept: list[Shown] = []
         self.dropped: dict[str, list[Shown]] = {}

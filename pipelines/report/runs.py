@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 
 from pipelines.layout import RunLayout
-from pipelines.recipe import Recipe
-from pipelines.report.charts import Curve, loss_curve
+from pipelines.recipe import Recipe, ScheduleSettings
+from pipelines.report.charts import Curve, ScheduleChart, loss_curve, schedule_chart
 from pipelines.report.thumbnails import Picture, encoded
 from pipelines.training.log import read_log
 
@@ -27,6 +27,15 @@ class Stage:
     peak_memory_gb: float
     curve: Curve | None
     last_loss: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A noise schedule, and the stages that were trained with it."""
+
+    settings: ScheduleSettings
+    stages: list[str]
+    chart: ScheduleChart
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,30 @@ def training_stages(layout: RunLayout, recipe: Recipe) -> list[Stage]:
             )
         )
     return stages
+
+
+def noise_schedules(recipe: Recipe, stages: list[Stage]) -> list[Schedule]:
+    """The schedules of the stages that have a log, in order."""
+    if not stages:
+        return []
+    import torch  # takes seconds to load
+
+    from modeling.schedule import STABLE_DIFFUSION_TERMINAL_SNR, NoiseSchedule
+
+    trained = {stage.name for stage in stages}
+    names: dict[ScheduleSettings, list[str]] = {}
+    for settings in recipe.train.stages if recipe.train else ():
+        if settings.name in trained:
+            names.setdefault(settings.schedule, []).append(settings.name)
+
+    def snr(schedule: NoiseSchedule) -> list[float]:
+        return schedule.snr(torch.arange(schedule.num_train_timesteps)).tolist()
+
+    plain = snr(NoiseSchedule(terminal_snr=STABLE_DIFFUSION_TERMINAL_SNR))
+    return [
+        Schedule(settings, of, schedule_chart(snr(NoiseSchedule(**settings.model_dump())), plain))
+        for settings, of in names.items()
+    ]
 
 
 def evaluations(layout: RunLayout, recipe: Recipe) -> list[Evaluation]:

@@ -3,13 +3,10 @@
 from typing import Any
 
 from modeling.pipeline import FactorizedDreamerPipeline
-from modeling.schedule import NoiseSchedule, Prediction
+from modeling.schedule import STABLE_DIFFUSION_TERMINAL_SNR, NoiseSchedule, Prediction
 from modeling.unet import FactorizedUNet
 from pipelines.models import load_image_encoder, load_motion_encoder, load_text_encoder, load_vae
 from pipelines.recipe import Recipe
-
-# ᾱ_T / (1 − ᾱ_T) of Stable Diffusion's own betas.
-STABLE_DIFFUSION_TERMINAL_SNR = 0.004682
 
 
 def assemble_pipeline(
@@ -41,7 +38,6 @@ def untrained_schedule(recipe: Recipe, unet: FactorizedUNet) -> NoiseSchedule:
     """The schedule of the last stage, or Stable Diffusion's own if the image UNet predicts otherwise."""
     predicts: Prediction = unet.config.prediction or "epsilon"
     if recipe.train is not None and recipe.train.stages[-1].schedule.prediction == predicts:
-        settings = recipe.train.stages[-1].schedule
-        return NoiseSchedule(shift=settings.shift, terminal_snr=settings.terminal_snr, prediction=predicts)
+        return NoiseSchedule(**recipe.train.stages[-1].schedule.model_dump())
     terminal_snr = 0.0 if predicts == "v" else STABLE_DIFFUSION_TERMINAL_SNR
     return NoiseSchedule(terminal_snr=terminal_snr, prediction=predicts)

@@ -234,10 +234,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
 
 
 def noise_schedule(stage: StageSettings) -> NoiseSchedule:
-    settings = stage.schedule
-    return NoiseSchedule(
-        shift=settings.shift, terminal_snr=settings.terminal_snr, prediction=settings.prediction
-    )
+    return NoiseSchedule(**stage.schedule.model_dump())
 
 
 def starting_unet(recipe: Recipe, plan: StagePlan) -> tuple[FactorizedUNet, str]:

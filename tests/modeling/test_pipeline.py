@@ -303,3 +303,21 @@ def test_a_longer_video_is_continued_from_what_was_drawn(pipeline, kind, monkeyp
         torch.testing.assert_close(shared[0, :, :2], video[0, :, start : start + 2], atol=1e-2, rtol=0)
     shorter = draw(pipeline, num_frames=4, **settings).frames
     assert torch.equal(shorter, draw(pipeline, num_frames=4, output_type="latent").frames)
+
+
+# ---------------------------------------------------------------- as diffusers' users know it
+
+
+def test_half_precision_draws_nearly_the_same(pipeline):
+    exact = draw(pipeline).frames
+    rough = draw(pipeline.to(torch.bfloat16)).frames
+    assert rough.dtype == np.float32
+    assert np.abs(rough - exact).mean() < 0.05
+
+
+def test_slices_of_the_vae_draw_the_same(pipeline):
+    whole = draw(pipeline, decode_chunk_frames=None).frames
+    pipeline.vae.enable_slicing()
+    sliced = draw(pipeline, decode_chunk_frames=None).frames
+    assert np.abs(sliced - whole).max() < 1e-5
+    assert np.abs(draw(pipeline, decode_chunk_frames=1).frames - whole).max() < 1e-5

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from modeling.schedule import NoiseSchedule, sampler_like
+from modeling.schedule import STABLE_DIFFUSION_TERMINAL_SNR, NoiseSchedule, sampler_like
 
 
 def stable_diffusion_alphas_cumprod():
@@ -11,7 +11,7 @@ def stable_diffusion_alphas_cumprod():
 
 def test_without_shift_and_at_its_own_terminal_snr_it_is_stable_diffusions():
     bar = stable_diffusion_alphas_cumprod()
-    schedule = NoiseSchedule(terminal_snr=float(bar[-1] / (1 - bar[-1])))
+    schedule = NoiseSchedule(terminal_snr=STABLE_DIFFUSION_TERMINAL_SNR)
     torch.testing.assert_close(schedule.alphas_cumprod, bar, atol=1e-12, rtol=0)
     assert abs(bar[-1].sqrt() - 0.0683) < 1e-4
 

@@ -29,7 +29,7 @@ def batch(frames=3, size=(8, 8), clips=2, text_dim=24):
     )
 
 
-@pytest.mark.parametrize("frames", [1, 8])
+@pytest.mark.parametrize("frames", [1, 8, 16])
 @pytest.mark.parametrize("given", [True, False])
 def test_the_untrained_video_model_is_the_image_model(image_unet, video_unet, conditions, frames, given):
     image = image_unet()
@@ -284,3 +284,35 @@ def test_bfloat16_stays_near_float32(video_unet, conditions, awaken):
     rough = call(unet.to(torch.bfloat16), latents.bfloat16(), timesteps, text.bfloat16(), **half)
     assert rough.sample.dtype == torch.bfloat16
     assert (rough.sample.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
+def test_it_compiles_as_one_graph(video_unet, conditions, awaken):
+    """The tracing is what could break; aot_eager leaves out a minute of C++ compilation."""
+    torch._dynamo.reset()
+    unet, inputs, given = awaken(video_unet()), batch(), conditions()
+    compiled = torch.compile(unet, fullgraph=True, backend="aot_eager")
+    outputs = []
+    for network in (unet, compiled):
+        output = network(*inputs, **given)
+        (output.sample.square().mean() + output.flow.square().mean()).backward()
+        outputs.append((output, [p.grad.clone() for p in unet.parameters()]))
+        unet.zero_grad()
+    (one, gradients), (two, compiled_gradients) = outputs
+    torch.testing.assert_close(two.sample, one.sample, atol=1e-5, rtol=0)
+    torch.testing.assert_close(two.flow, one.flow, atol=1e-5, rtol=0)
+    for expected, found in zip(gradients, compiled_gradients, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_norms_and_softmax_of_bfloat16_are_computed_in_float32():
+    """Values that a bfloat16 accumulator would lose: a large mean with small deviations."""
+    from modeling.layers import attend
+
+    x = (100 + torch.linspace(-1, 1, 4096)).view(1, -1).bfloat16()
+    exact = torch.nn.functional.layer_norm(x.float(), (4096,))
+    found = torch.nn.LayerNorm(4096).bfloat16()(x).float()
+    assert (found - exact).abs().max() < 0.02
+    query, key = torch.zeros(1, 1, 8).bfloat16(), torch.zeros(1, 1024, 8).bfloat16()
+    value = torch.ones(1, 1024, 8).bfloat16()
+    # 1,024 shares of 1/1,024 come to 1; summed in bfloat16 they would stop at 0.25.
+    assert (attend(query, key, value, 1).float() - 1).abs().max() < 0.01

@@ -1,12 +1,14 @@
 """What the charts draw is where it belongs: bars, thresholds, curves, strips."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from pipelines.curation.verdicts import KEPT
 from pipelines.recipe import FilterSettings
-from pipelines.report.charts import BASE, TOP, histogram_chart, loss_curve
+from pipelines.report.charts import BASE, TOP, histogram_chart, loss_curve, schedule_chart
 from pipelines.report.page import percent
 from pipelines.report.sample import Sample, varied
 from pipelines.report.scores import SCORES, Histogram, histograms
@@ -128,3 +130,10 @@ def test_the_sample_is_the_same_however_the_table_is_cut_into_files():
     assert whole.dropped == cut.dropped
     assert len(whole.dropped["static"]) == 4
     assert all(row["code"] == "static" for row in whole.dropped["static"])
+
+
+def test_a_schedule_falls_from_signal_to_noise_and_leaves_the_plot_at_snr_zero():
+    chart = schedule_chart([math.exp(8), 1.0, 0.0], [math.exp(8), 1.0, math.exp(-12)])
+    assert chart.points == chart.plain
+    heights = [float(point.split(",")[1]) for point in chart.points.split()]
+    assert heights == [TOP, pytest.approx(chart.zero, abs=0.05), BASE]

@@ -66,7 +66,8 @@ def test_losses_metrics_and_the_contact_sheet_are_on_the_page(trained: RunLayout
     write_report(trained.root)
     page = trained.report.read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.replace("<wbr>", "")))
-    assert page.count('class="curve"') == 2
+    assert page.count('class="curve"') == 3  # two losses, one schedule that both stages have
+    assert "Noise schedule new_parts, low: shift 12, terminal SNR 0, predicts v" in text
     assert "new_parts 3 steps, last loss 0.5" in text
     assert "train: new_parts 1 min 32 s 1.25 GB" in text
     assert "evaluate 2 min 09 s" in text

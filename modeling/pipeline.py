@@ -163,7 +163,8 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
         windows = frame_windows(num_frames, window_frames or num_frames, overlap_frames)
         inputs = self._encode(prompts, motions, fps, motion_score)
         if pixels is not None:
-            latents = encode_pixels(self.vae, pixels)[0].to(self._execution_device, self.unet.dtype)
+            latents, _ = encode_pixels(self.vae, pixels, self._execution_device)
+            latents = latents.to(self.unet.dtype)
             inputs = self._with_image(inputs, pixels, latents, image_noise, generator)
         factor = self.vae_scale_factor
         shape = (
@@ -180,7 +181,11 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
             if known.shape[2]:
                 first = known[:, :, 0]
                 inputs = self._with_image(
-                    inputs, decode_latents(self.vae, first), first, image_noise, generator
+                    inputs,
+                    decode_latents(self.vae, first, device=first.device),
+                    first,
+                    image_noise,
+                    generator,
                 )
             drawn = self._sample(
                 noise[:, :, start:stop],
@@ -340,7 +345,7 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
     def _decode(self, latents: torch.Tensor, chunk: int | None) -> torch.Tensor:
         """(B, C, T, h, w) -> (B, T, H, W, 3)."""
         clips = len(latents)
-        pixels = decode_latents(self.vae, latents.transpose(1, 2).flatten(0, 1), chunk)
+        pixels = decode_latents(self.vae, latents.transpose(1, 2).flatten(0, 1), chunk, latents.device)
         return pixels.unflatten(0, (clips, -1)).permute(0, 1, 3, 4, 2)
 
 

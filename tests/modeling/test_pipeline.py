@@ -17,6 +17,7 @@ from transformers import (
 
 from modeling.guidance import guidance_branches, guide
 from modeling.image_features import image_tokens
+from modeling.latents import decode_latents, encode_pixels
 from modeling.pipeline import FactorizedDreamerPipeline
 from modeling.schedule import NoiseSchedule
 from modeling.windows import frame_windows
@@ -321,3 +322,14 @@ def test_slices_of_the_vae_draw_the_same(pipeline):
     sliced = draw(pipeline, decode_chunk_frames=None).frames
     assert np.abs(sliced - whole).max() < 1e-5
     assert np.abs(draw(pipeline, decode_chunk_frames=1).frames - whole).max() < 1e-5
+
+
+def test_a_vae_that_is_offloaded_runs_where_it_is_told(pipeline):
+    """As under enable_model_cpu_offload on a GPU, for which torch's meta device stands here."""
+    from accelerate import cpu_offload_with_hook
+
+    device = torch.device("meta")
+    cpu_offload_with_hook(pipeline.vae, execution_device=device)
+    mean, _ = encode_pixels(pipeline.vae, torch.rand(2, 3, 32, 32), device)
+    assert next(pipeline.vae.parameters()).device == device
+    assert decode_latents(pipeline.vae, mean, chunk=1, device=device).device == device

@@ -219,7 +219,8 @@ class BareKernels:
         with self._timed("shots"):
             for index, frame in enumerate(frames):
                 timecode = FrameTimecode(index, fps=video.fps)
-                cuts += detector.process_frame(timecode, np.ascontiguousarray(small_frame(frame)[:, :, ::-1]))
+                bgr = cv2.cvtColor(small_frame(frame), cv2.COLOR_RGB2BGR)
+                cuts += detector.process_frame(timecode, bgr)
             cuts += detector.post_process(timecode)
         self.cuts[source] = [0.0, *(float(video.starts_seconds[int(cut.frame_num)]) for cut in cuts)]
         flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)

@@ -28,7 +28,7 @@ from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import CurationSettings, Recipe, Settings, ShotSettings
 
-SCORING_VERSION = 3  # raise when the same settings give other rows
+SCORING_VERSION = 4  # raise when the same settings give other rows
 IMAGE_SCORES_VERSION = 1  # the same, of image embedding and text match alone
 
 # The clip table without what the query adds from the source table, captions and thresholds, but with the

@@ -66,12 +66,13 @@ class SceneDetectCuts:
         self._unconfirmed: list[int] = []
 
     def feed(self, index: int, frame: np.ndarray) -> list[int]:
+        import cv2
         from scenedetect import FrameTimecode
 
         seen = small_frame(frame)
         self._recent.append((index, seen))
         self._last = FrameTimecode(index, fps=self._fps)
-        bgr = np.ascontiguousarray(seen[:, :, ::-1])
+        bgr = cv2.cvtColor(seen, cv2.COLOR_RGB2BGR)
         self._unconfirmed += [int(cut.frame_num) for cut in self._detector.process_frame(self._last, bgr)]
         return self._confirmed(index - FLASH_FRAMES)
 
@@ -117,7 +118,9 @@ def small_frame(frame: np.ndarray) -> np.ndarray:
     share = CUT_SIDE_PIXELS / min(height, width)
     if share >= 1:
         return frame
-    return cv2.resize(frame, (round(width * share), round(height * share)), interpolation=cv2.INTER_AREA)
+    # Frames come at about twice this size, where linear interpolation sees every pixel; INTER_AREA finds the
+    # same cuts and takes three times as long as the detector itself.
+    return cv2.resize(frame, (round(width * share), round(height * share)), interpolation=cv2.INTER_LINEAR)
 
 
 def _look(frame: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,9 @@ def measure_filters(
     todo = [trial for name in names for trial in _trials(name, count)]
     rows = {name: [*benchmark.detectors] if name == SHOTS else [name] for name in names}
     results = {row: FilterResult(row, _threshold(name, benchmark)) for name in names for row in rows[name]}
-    workers = ProcessPoolExecutor(processes, initializer=_start, initargs=(benchmark,))
+    # Not forked: a child of a process that has used OpenVINO would wait for threads that it has not got.
+    spawn = get_context("spawn")
+    workers = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(benchmark,))
     with workers as pool, track(len(todo), "benchmark: films") as step:
         for outcomes in pool.map(_try, todo, chunksize=2):
             for outcome in outcomes:

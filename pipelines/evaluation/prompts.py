@@ -122,11 +122,7 @@ def generate(
     batches = _batches(requests, batch_videos)
     with track(len(batches) * artist.total_steps, "generate: draw") as progress:
         for batch in batches:
-            drawn = artist.draw(
-                [requests[i] for i in batch],
-                [captions[i] for i in batch],
-                progress.advance,
-            )
+            drawn = artist.draw([requests[i] for i in batch], [captions[i] for i in batch], progress.advance)
             for index, video in zip(batch, drawn, strict=True):
                 request, (appearance, motion) = requests[index], captions[index]
                 shown = max(SHOWN_PIXELS, video.shape[1])
@@ -157,7 +153,7 @@ class _Artist:
         if steps is not None:
             self.sampling = self.sampling.model_copy(update={"steps": steps})
         self.window = self.bucket.frames if self.bucket else FRAMES_WITHOUT_RECIPE
-        self.frames = frames or self.window
+        self.frames, self.overlap = frames or self.window, min(OVERLAP_FRAMES, self.window - 1)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pipeline = load_pipeline(self.folder, self.sampling.scheduler, device)
         if drawn:
@@ -167,8 +163,7 @@ class _Artist:
     @property
     def total_steps(self) -> int:
         """Sampling steps of a batch."""
-        windows = frame_windows(self.frames, self.window, min(OVERLAP_FRAMES, self.window - 1))
-        return len(windows) * self.sampling.steps
+        return len(frame_windows(self.frames, self.window, self.overlap)) * self.sampling.steps
 
     def captions(self, request: Request) -> tuple[str, str]:
         if not request.prompt.strip():
@@ -197,7 +192,7 @@ class _Artist:
             generator=[generator_of(request.seed, request.prompt) for request in requests],
             num_frames=self.frames,
             window_frames=self.window,
-            overlap_frames=min(OVERLAP_FRAMES, self.window - 1),
+            overlap_frames=self.overlap,
             fps=self.fps,
             text_to_image_arguments={"num_inference_steps": IMAGE_STEPS, "guidance_rescale": 0.7},
             output_type="np",

@@ -1,7 +1,7 @@
 """The clip table: one row per clip, and one per source that gave none."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,3 +91,14 @@ def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | No
     paths = [str(path) for path in sorted(layout.clips.glob("*.parquet"))]
     table = ds.dataset(paths, schema=SCHEMA, format="parquet").to_table(filter=wanted)
     return table.sort_by([("clip_id", "ascending"), ("source_id", "ascending")])
+
+
+def mark_failed(layout: RunLayout, unit: int, failed: Mapping[str, Sequence[str]]) -> None:
+    """Enter clips that could not be read again in the clip table."""
+    path = clips_path(layout, unit)
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    for row in rows:
+        if row["clip_id"] in failed:
+            row["verdict"], row["reason"] = failed[row["clip_id"]]
+    write_table(path, table.from_pylist(rows, table.schema))

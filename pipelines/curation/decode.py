@@ -244,11 +244,14 @@ def serve(connection: Connection, parent_id: int) -> None:
     global _parent
     import traceback
 
+    import av
     import cv2
 
     from pipelines.curation.video import UnreadableVideoError
 
     cv2.setNumThreads(1)
+    av.logging.restore_default_callback()  # ffmpeg's words go to standard error, where the parent reads them
+    av.logging.set_libav_level(av.logging.ERROR)
     _parent = connection
     threading.Thread(target=_end_with, args=(parent_id,), daemon=True).start()
     connection.send(("ready", None))

@@ -1,17 +1,14 @@
 """Pass 2: kept clips → latents, flow, image features and token ids, in shards."""
 
-import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from modeling.image_features import image_tokens
@@ -20,12 +17,18 @@ from modeling.text import appearance_ids, motion_ids
 from pipelines.curation import clip_table
 from pipelines.curation.decode import DecoderError, DecoderProcess
 from pipelines.curation.flow import latent_flow, network_flow
+from pipelines.curation.manifest import (
+    caption_hash,
+    precompute_fingerprint,
+    unit_fingerprint,
+    wanted_rows,
+    write_manifest,
+)
 from pipelines.curation.remote import SharedFiles
 from pipelines.curation.shards import ShardRows, ShardWriter, array_shapes, encode_row
 from pipelines.curation.sources import data_root
-from pipelines.curation.verdicts import FAILED, KEPT, reason
+from pipelines.curation.verdicts import FAILED, reason
 from pipelines.curation.video import read_clip, read_clip_and_flow
-from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import (
     load_flow_network,
@@ -36,70 +39,9 @@ from pipelines.models import (
 )
 from pipelines.recipe import Bucket, Recipe, parse_bucket
 
-PRECOMPUTE_VERSION = 2  # raise when the same settings give other bytes
 CLIPS_AHEAD = 4
-CLIP_COLUMNS = (
-    "clip_id",
-    "source_id",
-    "source_uri",
-    "split",
-    "start_seconds",
-    "bucket",
-    "appearance_caption",
-    "motion_caption",
-    "verdict",
-)
 
 Row = dict[str, Any]
-
-
-def precompute_fingerprint(recipe: Recipe) -> str:
-    """All that a row of a shard depends on beside its clip."""
-    settings = recipe.curation.precompute.model_dump(exclude={"splits", "max_upscale"})
-    models = recipe.models
-    weights = [
-        weights_sha256(path) for path in (models.text_to_image, models.image_encoder, models.motion_encoder)
-    ]
-    flow = file_sha256(models.flow) if models.flow else None
-    return fingerprint("shards", PRECOMPUTE_VERSION, recipe.curation.fps, settings, weights, flow)
-
-
-def wanted_rows(layout: RunLayout, unit: int, recipe: Recipe) -> list[Row]:
-    """Kept clips of a unit that get shards, sorted by clip id."""
-    rows = pq.read_table(clip_table.clips_path(layout, unit), columns=list(CLIP_COLUMNS)).to_pylist()
-    splits = recipe.curation.precompute.splits
-    kept = [row for row in rows if row["verdict"] == KEPT and row["split"] in splits]
-    return sorted(kept, key=lambda row: row["clip_id"])
-
-
-def unit_fingerprint(rows: list[Row], stamp: str) -> str:
-    """Fingerprint of a unit's shards: of its settings and of which clips are in them."""
-    return fingerprint(
-        stamp, [[row["clip_id"], row["source_uri"], row["bucket"], caption_hash(row)] for row in rows]
-    )
-
-
-def caption_hash(row: Row) -> str:
-    text = json.dumps([row["appearance_caption"], row["motion_caption"]], ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def manifest_path(layout: RunLayout, unit: int) -> Path:
-    return layout.manifest / f"{unit:05d}.json"
-
-
-def read_manifest(layout: RunLayout, unit: int) -> dict[str, Any] | None:
-    path = manifest_path(layout, unit)
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def unit_is_current(layout: RunLayout, unit: int, rows: list[Row], stamp: str) -> bool:
-    """Whether the unit's manifest is of these clips and settings, and its shards are there in full."""
-    manifest = read_manifest(layout, unit)
-    if manifest is None or manifest["fingerprint"] != unit_fingerprint(rows, stamp):
-        return False
-    paths = [(layout.data / shard["file"], shard["bytes"]) for shard in manifest["shards"]]
-    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
 # ---------------------------------------------------------------- networks
@@ -361,28 +303,13 @@ class UnitPrecompute:
             "bytes": sum(entry["bytes"] for entry in entries),
             "shards": entries,
         }
-        path = manifest_path(self.layout, self.unit)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-        temporary.rename(path)
+        write_manifest(self.layout, self.unit, manifest)
         current = {self.layout.data / entry["file"] for entry in entries}
         for old in (self.layout.data / "shards").glob(f"*/{self.stem}-*"):
             if old not in current:
                 old.unlink()
         if self.failed:
-            mark_failed(self.layout, self.unit, self.failed)
-
-
-def mark_failed(layout: RunLayout, unit: int, failed: Mapping[str, Sequence[str]]) -> None:
-    """Enter clips that could not be read again in the clip table."""
-    path = clip_table.clips_path(layout, unit)
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    for row in rows:
-        if row["clip_id"] in failed:
-            row["verdict"], row["reason"] = failed[row["clip_id"]]
-    clip_table.write_table(path, table.from_pylist(rows, table.schema))
+            clip_table.mark_failed(self.layout, self.unit, self.failed)
 
 
 def _done(item: tuple[Row, dict[str, Slot], "Future[None] | None"]) -> tuple[Row, dict[str, Slot]]:

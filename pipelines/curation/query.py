@@ -13,13 +13,7 @@ from pipelines.curation.caption_splits import splitter_of, splitting_fingerprint
 from pipelines.curation.clip_table import clips_path, write_table
 from pipelines.curation.duplicates import stand_in_of
 from pipelines.curation.image_scores import AestheticHead
-from pipelines.curation.precompute import (
-    manifest_path,
-    mark_failed,
-    read_manifest,
-    unit_is_current,
-    wanted_rows,
-)
+from pipelines.curation.manifest import manifest_path, read_manifest, unit_is_current, wanted_rows
 from pipelines.curation.score import forget_failed_sources, read_scores, scores_path, scoring_fingerprint
 from pipelines.curation.sources import unit_sources
 from pipelines.curation.verdicts import (
@@ -180,7 +174,7 @@ def caption_unit(
     current = unit_is_current(layout, unit, wanted_rows(layout, unit, recipe), precompute_stamp)
     manifest = read_manifest(layout, unit)
     if current and manifest and manifest["failed"]:
-        mark_failed(layout, unit, manifest["failed"])
+        clip_table.mark_failed(layout, unit, manifest["failed"])
     return {"current": current, **count_unit(unit, layout)}
 
 

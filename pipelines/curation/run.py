@@ -18,8 +18,8 @@ from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
 from pipelines.curation.forecast import forecast, show_forecast
 from pipelines.curation.image_scores import load_aesthetic_head
+from pipelines.curation.manifest import manifest_entries, precompute_fingerprint
 from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_peak
-from pipelines.curation.precompute import precompute_fingerprint
 from pipelines.curation.query import (
     NAMED_SOURCES,
     caption_unit,
@@ -30,7 +30,6 @@ from pipelines.curation.query import (
     settle_unit,
 )
 from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_sources
-from pipelines.curation.shards import manifest_entries
 from pipelines.curation.sources import divide_sources, read_sources, shrinking, unit_of
 from pipelines.curation.unit_tasks import over_units, unit_stream
 from pipelines.curation.verdicts import KEPT, REASONS, VERDICTS, CurationError
@@ -131,6 +130,7 @@ def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[st
     stamp = scoring_fingerprint(recipe.curation)
     lacking = over_units(unscored_sources, range(units), recipe, layout, excluded, stamp)
     unscored = [unit for unit, count in enumerate(lacking) if count is not None]
+    unscored.sort(key=lambda unit: -(lacking[unit] or 0))  # the longest first, or the last worker ends late
     if not unscored:
         return 0
     decoded = 0

@@ -4,7 +4,7 @@
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from pipelines.curation.decode import DecoderError, DecoderProcess, beat
 from pipelines.curation.image_scores import ImageScorer, prepare_decoder
 from pipelines.curation.remote import FilesAhead
 from pipelines.curation.scores import clip_scores
-from pipelines.curation.shots import cut_detector
+from pipelines.curation.shots import CUT_SIDE_PIXELS, cut_detector
 from pipelines.curation.sources import data_root, unit_sources
 from pipelines.curation.verdicts import EXCLUDED, FAILED, FILTERED, QUARANTINED, reason
-from pipelines.curation.video import Video, clip_times, open_video
+from pipelines.curation.video import Picture, Video, clip_times, open_video
 from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import CurationSettings, Recipe, Settings, ShotSettings
 
-SCORING_VERSION = 4  # raise when the same settings give other rows
+SCORING_VERSION = 5  # raise when the same settings give other rows
 IMAGE_SCORES_VERSION = 1  # the same, of image embedding and text match alone
 
 # The clip table without what the query adds from the source table, captions and thresholds, but with the
@@ -239,9 +239,9 @@ class Shot:
     def __post_init__(self) -> None:
         self.wanted = {int(index) for clip in self.clips for index in clip}
 
-    def take(self, index: int, frame: np.ndarray) -> None:
-        if index in self.wanted:
-            self.frames[index] = frame
+    def take(self, picture: Picture) -> None:
+        if picture.index in self.wanted:
+            self.frames[picture.index] = picture.rgb
 
 
 def score_video(path: str, settings: ScoringSettings, caption: str = "") -> list[Row]:
@@ -259,35 +259,35 @@ def score_video(path: str, settings: ScoringSettings, caption: str = "") -> list
 
 def _shots(video: Video, settings: ScoringSettings) -> Iterator[tuple[Shot, int]]:
     """(shot, index of the frame after its last) in order."""
-    count = len(video.starts_seconds)
     scale = min(1.0, settings.short_side_pixels / min(video.width, video.height))
     width, height = max(1, round(video.width * scale)), max(1, round(video.height * scale))
     detector = cut_detector(settings.shots, video.fps)
-    recent: deque[tuple[int, np.ndarray]] = deque(maxlen=detector.lag_frames)
-    shot = _begin(video, 0, settings)
-    for index, frame in video.frames(np.arange(count), width, height):
-        recent.append((index, frame))
-        shot.take(index, frame)
-        for cut in detector.feed(index, frame):
+    recent: deque[Picture] = deque(maxlen=detector.lag_frames)
+    shot, seen = _begin(video, 0, settings), 0
+    for picture in video.pictures(width, height):
+        recent.append(picture)
+        shot.take(picture)
+        seen = picture.index + 1
+        for cut in detector.feed(picture.index, picture.small(CUT_SIDE_PIXELS)):
             yield shot, cut
-            shot = _begin(video, cut, settings)
-            for earlier, image in recent:
-                shot.take(earlier, image)
+            shot = _begin(video, cut, settings, recent)
     for cut in detector.finish():
         yield shot, cut
-        shot = _begin(video, cut, settings)
-        for earlier, image in recent:
-            shot.take(earlier, image)
-    yield shot, count
+        shot = _begin(video, cut, settings, recent)
+    yield shot, seen
 
 
-def _begin(video: Video, first: int, settings: ScoringSettings) -> Shot:
+def _begin(video: Video, first: int, settings: ScoringSettings, seen: Iterable[Picture] = ()) -> Shot:
+    """A shot whose first frames may have been seen already."""
     start, longest = float(video.starts_seconds[first]), settings.clip_frames[0]
     clips = [
         video.shown_at(clip_times(start + number * settings.clip_seconds, longest, settings.fps))
         for number in range(settings.shots.clips_per_shot)
     ]
-    return Shot(first, clips)
+    shot = Shot(first, clips)
+    for picture in seen:
+        shot.take(picture)
+    return shot
 
 
 def _shot_rows(

@@ -44,12 +44,18 @@ def motion_score(grey: np.ndarray, fps: float) -> float:
 
     A pair without change counts as zero: on flat areas flow follows the coding noise.
     """
-    flow = _flow_estimator()
     pixels = [
-        0.0 if same else float(np.linalg.norm(flow.calc(one, two, None), axis=2).mean())
+        0.0 if same else _mean_length(_flow_estimator().calc(one, two, None))
         for one, two, same in zip(grey, grey[1:], unchanged_pairs(grey), strict=False)
     ]
     return 100 * float(np.mean(pixels or [0.0])) * fps / float(np.hypot(*grey.shape[1:]))
+
+
+def _mean_length(flow: np.ndarray) -> float:
+    """Of the vectors (H, W, 2)."""
+    import cv2
+
+    return float(cv2.magnitude(*cv2.split(flow)).mean())
 
 
 def unchanged_pairs(grey: np.ndarray) -> np.ndarray:

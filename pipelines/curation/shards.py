@@ -42,26 +42,6 @@ Row = dict[str, Any]
 # ---------------------------------------------------------------- reading
 
 
-def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
-    """Shards of a bucket that finished units of work entered in the manifest, in order of units.
-
-    Raises FileNotFoundError when one of them is gone; empty when the bucket has no clips.
-    """
-    paths = []
-    for entry in manifest_entries(layout):
-        paths += [layout.data / shard["file"] for shard in entry["shards"] if shard["bucket"] == bucket]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} shards of the manifest are gone, such as {missing[0]}")
-    return paths
-
-
-def manifest_entries(layout: RunLayout) -> Iterator[dict[str, Any]]:
-    """What each finished unit of work left, in order of units."""
-    for path in sorted(layout.manifest.glob("*.json")):
-        yield json.loads(path.read_text())
-
-
 def shard_metadata(path: Path) -> dict[str, Any]:
     """Bucket, fps, fingerprint, hashes of the networks, and `arrays`: {column: {shape, dtype}}."""
     metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])

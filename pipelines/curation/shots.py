@@ -21,7 +21,10 @@ class CutDetector(Protocol):
     lag_frames: int
 
     def feed(self, index: int, frame: np.ndarray) -> list[int]:
-        """Indices of the first frames of new shots that this frame, (H, W, 3) uint8 RGB, made certain."""
+        """Indices of the first frames of new shots that this frame made certain.
+
+        frame: (H, W, 3) uint8 RGB with a short side of at most CUT_SIDE_PIXELS.
+        """
 
     def finish(self) -> list[int]:
         """Cuts that only the end of the video made certain."""
@@ -59,8 +62,10 @@ class SceneDetectCuts:
     lag_frames = 32 + FLASH_FRAMES
 
     def __init__(self, settings: ShotSettings, fps: float) -> None:
+        from scenedetect import FrameTimecode
+
         self._detector = _scene_detector(settings)
-        self._fps = fps
+        self._clock = FrameTimecode(0, fps=fps)  # of which others take over the rate, which is dear to parse
         self._last: Any = None
         self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=self.lag_frames + FLASH_FRAMES + 1)
         self._unconfirmed: list[int] = []
@@ -69,10 +74,9 @@ class SceneDetectCuts:
         import cv2
         from scenedetect import FrameTimecode
 
-        seen = small_frame(frame)
-        self._recent.append((index, seen))
-        self._last = FrameTimecode(index, fps=self._fps)
-        bgr = cv2.cvtColor(seen, cv2.COLOR_RGB2BGR)
+        self._recent.append((index, frame))
+        self._last = FrameTimecode(index, fps=self._clock)
+        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         self._unconfirmed += [int(cut.frame_num) for cut in self._detector.process_frame(self._last, bgr)]
         return self._confirmed(index - FLASH_FRAMES)
 
@@ -108,19 +112,6 @@ def _scene_detector(settings: ShotSettings) -> Any:
             return ContentDetector()
         case _, threshold:
             return ContentDetector(threshold=threshold)
-
-
-def small_frame(frame: np.ndarray) -> np.ndarray:
-    """A frame (H, W, 3) uint8 with a short side of at most CUT_SIDE_PIXELS."""
-    import cv2
-
-    height, width = frame.shape[:2]
-    share = CUT_SIDE_PIXELS / min(height, width)
-    if share >= 1:
-        return frame
-    # Frames come at about twice this size, where linear interpolation sees every pixel; INTER_AREA finds the
-    # same cuts and takes three times as long as the detector itself.
-    return cv2.resize(frame, (round(width * share), round(height * share)), interpolation=cv2.INTER_LINEAR)
 
 
 def _look(frame: np.ndarray) -> np.ndarray:

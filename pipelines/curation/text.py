@@ -39,7 +39,10 @@ def watermark_area(frames: np.ndarray) -> float:
     """
     import cv2
 
-    mean = (np.add.reduce(frames, axis=0, dtype=np.uint32) // len(frames)).astype(np.uint8)
+    total = np.zeros(frames.shape[1:], np.float32)
+    for frame in frames:
+        cv2.accumulate(frame, total)
+    mean = (total / len(frames)).astype(np.uint8)
     lines = text_lines(mean, MARK_SIDE_PIXELS)
     first, last = (cv2.Sobel(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.CV_32F, 1, 0) for f in frames[[0, -1]])
     staying = [line for line in lines if _correlation(line, first, last) > SAME_STROKES]

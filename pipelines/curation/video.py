@@ -1,4 +1,7 @@
-"""Reading one video file with decord: frames by timestamp, as displayed.
+"""Reading one video file: frames by timestamp, as displayed.
+
+decord indexes the file and reads clips out of it. Scoring looks at every frame and keeps few of them: that
+pass is PyAV's, which gives the same pictures and converts and scales only those that are wanted.
 
 Runs in the decoder's child process (pipelines.curation.decode), where a crash or a hang costs one source.
 """
@@ -8,6 +11,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +24,8 @@ from pipelines.recipe import Bucket
 os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1024")
 
 FLOW_SHORT_SIDE_PIXELS = 128
-FORMATS_WITHOUT_SEEK = ("mpegts",)
+FORMATS_WITHOUT_SEEK = ("mpegts", "mpeg")
+LARGE_PIXELS = 2560 * 1440  # dozens of larger frames are not kept at full size
 LEAST_SIDE_PIXELS = 32  # decord takes the padding of narrower rows for a fourth channel
 SLOWEST_FPS, FASTEST_FPS = 0.01, 1000  # what is beyond is a broken header
 TIMESTAMP_ROUNDING_SECONDS = 0.002
@@ -33,6 +38,46 @@ class UnreadableVideoError(Exception):
     """A source that cannot be read; its text is a reason, `code: detail`."""
 
 
+class Picture:
+    """A decoded frame, scaled and converted to RGB when somebody wants it."""
+
+    def __init__(self, index: int, frame: Any, width: int, height: int) -> None:
+        self.index = index
+        self.size = (width, height)
+        self._frame = frame
+        self._quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise
+        if frame.width * frame.height > LARGE_PIXELS:
+            self._frame = self._scaled(width, height, "AREA")
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """(height, width, 3) uint8, as displayed."""
+        return self._pixels(self._scaled(*self.size, "BICUBIC"))
+
+    def small(self, short_side: int) -> np.ndarray:
+        """(h, w, 3) uint8 RGB with that short side, if the picture is larger; in a third of the time."""
+        scale = min(1.0, short_side / min(self.size))
+        width, height = (max(1, round(side * scale)) for side in self.size)
+        return self._pixels(self._scaled(width, height, "FAST_BILINEAR"))
+
+    def _scaled(self, width: int, height: int, interpolation: str) -> Any:
+        size = (height, width) if self._quarter_turns % 2 else (width, height)
+        return _scaler(*size, interpolation).reformat(
+            self._frame, *size, format="rgb24", interpolation=interpolation, threads=1
+        )
+
+    def _pixels(self, frame: Any) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(frame.to_ndarray(), self._quarter_turns))
+
+
+@lru_cache(maxsize=8)
+def _scaler(width: int, height: int, interpolation: str) -> Any:
+    """ffmpeg's scaler for one size, whose tables it keeps from frame to frame."""
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter()
+
+
 @dataclass
 class Video:
     """An open video file; frames are addressed by index, index by timestamp."""
@@ -43,7 +88,7 @@ class Video:
     starts_seconds: np.ndarray  # (N,) time of each frame, the first is 0
     end_seconds: float
     _keys: np.ndarray = field(repr=False)  # (K,) indices of the key frames
-    _copy: Any = field(default=None, repr=False)  # keeps the repacked file of a transport stream alive
+    _copy: Any = field(default=None, repr=False)  # keeps the repacked file of an MPEG stream alive
 
     @property
     def fps(self) -> float:
@@ -80,6 +125,29 @@ class Video:
             if index in wanted_set:
                 yield index, frame.asnumpy()
 
+    def pictures(self, width: int, height: int) -> Iterator[Picture]:
+        """Every frame in turn, to be had as (height, width, 3) RGB.
+
+        The last one that the index names may be missing: containers list frames that are not to be shown.
+        Raises UnreadableVideoError when the file ends before its index does.
+        """
+        import av
+
+        index, count = -1, len(self.starts_seconds)
+        try:
+            with av.open(self.path, metadata_errors="replace") as container:
+                stream = container.streams.video[0]
+                stream.codec_context.thread_count = 1
+                for index, frame in enumerate(container.decode(stream)):
+                    if index == count:
+                        return
+                    yield Picture(index, frame, width, height)
+                    beat()
+        except av.error.FFmpegError as error:
+            raise UnreadableVideoError(_stopped(error, index + 1, count)) from error
+        if index + 1 < count - self.fps * missing_seconds(self.end_seconds):
+            raise UnreadableVideoError(reason("incomplete", f"{index + 1} of {count} frames"))
+
 
 def open_video(path: str) -> Video:
     """Open a file and check that it is whole.
@@ -104,17 +172,22 @@ def open_video(path: str) -> Video:
     end_seconds = float(spans[-1, 1])
     if not 0 < end_seconds * SLOWEST_FPS <= count <= max(1, end_seconds * FASTEST_FPS):
         raise UnreadableVideoError(reason("undecodable", f"{count} frames in {end_seconds:.3g} s"))
-    if declared and end_seconds < declared - max(MISSING_SECONDS, MISSING_SHARE * declared):
+    if declared and end_seconds < declared - missing_seconds(declared):
         detail = f"frames end at {end_seconds:.2f} s of {declared:.2f} s"
         raise UnreadableVideoError(reason("incomplete", detail))
     return Video(path, int(width), int(height), spans[:, 0], end_seconds, keys, copy)
 
 
+def missing_seconds(seconds: float) -> float:
+    """How much less than it claims a whole file may hold."""
+    return max(MISSING_SECONDS, MISSING_SHARE * seconds)
+
+
 def _repacked(path: str) -> Any:
     """The video packets of a file, unchanged, in a Matroska file that can be rewound.
 
-    decord rewinds after its first look at a file, and in a transport stream, which has no index, it lands
-    on a later key frame: the first shot would be missing and the last frame repeated.
+    decord rewinds after its first look at a file, and in an MPEG stream, which has no index, it lands on a
+    later key frame: the beginning would be missing and the last frame repeated.
     """
     import av
 

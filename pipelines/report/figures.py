@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
+from pipelines.curation.manifest import manifest_entries
 from pipelines.curation.query import query_fingerprint
-from pipelines.curation.shards import manifest_entries
 from pipelines.curation.verdicts import FILTERED, KEPT, PRECEDENCE
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe

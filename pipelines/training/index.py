@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.curation.clip_table import read_clips
-from pipelines.curation.shards import decode_row, list_shards, shard_metadata
+from pipelines.curation.manifest import list_shards
+from pipelines.curation.shards import decode_row, shard_metadata
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
@@ -139,7 +140,7 @@ def _row_groups(path: Path) -> list[tuple[RowGroup, list[str]]]:
 
 def check_shards(recipe: Recipe, index: ClipIndex) -> None:
     """Refuse shards whose numbers mean something else than the recipe takes them for. Raises ShardError."""
-    from pipelines.curation.precompute import precompute_fingerprint
+    from pipelines.curation.manifest import precompute_fingerprint
 
     expected = {
         "fps": recipe.curation.fps,

@@ -17,9 +17,10 @@ from modeling.latents import decode_latents
 from pipelines.cluster import start_ray
 from pipelines.curation.clip_table import SCHEMA, read_clips
 from pipelines.curation.decode import DecoderProcess
+from pipelines.curation.manifest import list_shards, manifest_entries
 from pipelines.curation.precompute import Networks
 from pipelines.curation.run import check_books, curate, summarise
-from pipelines.curation.shards import decode_row, list_shards, manifest_entries, shard_metadata
+from pipelines.curation.shards import decode_row, shard_metadata
 from pipelines.curation.sources import unit_of
 from pipelines.curation.verdicts import CurationError
 from pipelines.layout import RunLayout

@@ -154,7 +154,14 @@ def test_rotation_is_as_displayed(
 
 @pytest.mark.parametrize(
     ("suffix", "codec"),
-    [("mp4", "libx264"), ("webm", "libvpx"), ("ts", "libx264"), ("avi", "mpeg4"), ("mp4", "libx265")],
+    [
+        ("mp4", "libx264"),
+        ("webm", "libvpx"),
+        ("ts", "libx264"),
+        ("mpg", "mpeg2video"),
+        ("avi", "mpeg4"),
+        ("mp4", "libx265"),
+    ],
 )
 def test_clips_from_the_middle_are_the_frames_read_in_turn(
     suffix: str,
@@ -172,6 +179,33 @@ def test_clips_from_the_middle_are_the_frames_read_in_turn(
         shifted = np.abs(clip[1:].astype(int) - frames[start : start + 7]).mean((1, 2, 3))
         assert error.max() < 16
         assert error[1:].mean() < shifted.mean()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("mp4", {"rotation": "90"}),
+        ("mp4", {"rotation": "180"}),
+        ("mov", {"pixels": "yuv420p10le"}),
+        ("mkv", {"pixels": "yuv444p"}),
+        ("mpg", {"codec": "mpeg2video"}),
+        ("avi", {"codec": "mpeg4"}),
+    ],
+)
+def test_scoring_sees_the_frames_that_clips_are_made_of(
+    suffix: str, options: dict[str, str], tmp_path: Path, make_video: MakeVideo, make_scene: MakeScene
+) -> None:
+    scene = make_scene(5, 40, height=66, width=130)
+    video = open_video(str(make_video(tmp_path / f"v.{suffix}", scene, fps=25, **options)))
+    pictures = list(video.pictures(video.width, video.height))
+    clips = dict(video.frames(np.arange(40), video.width, video.height))
+    assert [picture.index for picture in pictures] == list(range(40)) == list(clips)
+    for number, picture in enumerate(pictures[1:-1], 1):
+        near = [np.abs(picture.rgb.astype(int) - clips[number + step]).mean() for step in (-1, 0, 1)]
+        assert near[1] < min(8, near[0], near[2])
+        small = picture.small(32)
+        assert min(small.shape[:2]) == 32
+        assert small.shape[0] * video.width == pytest.approx(small.shape[1] * video.height, rel=0.03)
 
 
 def test_variable_frame_rate_and_a_single_frame(

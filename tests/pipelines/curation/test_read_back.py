@@ -11,8 +11,9 @@ from modeling.latents import decode_latents
 from pipelines.cluster import start_ray
 from pipelines.curation.clip_table import read_clips
 from pipelines.curation.decode import DecoderProcess
+from pipelines.curation.manifest import list_shards
 from pipelines.curation.run import curate
-from pipelines.curation.shards import decode_row, list_shards, shard_metadata
+from pipelines.curation.shards import decode_row, shard_metadata
 from pipelines.embedded.sprites import make_sprites
 from pipelines.embedded.world import WorldSettings
 from pipelines.layout import RunLayout

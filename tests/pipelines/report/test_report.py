@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipelines.curation.clip_table import read_clips
-from pipelines.curation.shards import manifest_entries
+from pipelines.curation.manifest import manifest_entries
 from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, LIMITS, REASONS, code_of
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from pipelines.curation.clip_table import SCHEMA, clips_path, write_table
-from pipelines.curation.precompute import precompute_fingerprint
+from pipelines.curation.manifest import precompute_fingerprint
 from pipelines.curation.shards import ShardWriter, array_shapes, encode_row
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256

@@ -1,0 +1,111 @@
+"""The manifest: which clips a unit of work gives shards of, and which of its shards stand.
+
+It is asked by every stage and every worker, most of which need no network: nothing here loads torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipelines.curation import clip_table
+from pipelines.curation.verdicts import KEPT
+from pipelines.fingerprint import file_sha256, fingerprint
+from pipelines.layout import RunLayout
+from pipelines.models import weights_sha256
+from pipelines.recipe import Recipe
+
+PRECOMPUTE_VERSION = 2  # raise when the same settings give other bytes
+CLIP_COLUMNS = (
+    "clip_id",
+    "source_id",
+    "source_uri",
+    "split",
+    "start_seconds",
+    "bucket",
+    "appearance_caption",
+    "motion_caption",
+    "verdict",
+)
+
+Row = dict[str, Any]
+
+
+def precompute_fingerprint(recipe: Recipe) -> str:
+    """All that a row of a shard depends on beside its clip."""
+    settings = recipe.curation.precompute.model_dump(exclude={"splits", "max_upscale"})
+    models = recipe.models
+    weights = [
+        weights_sha256(path) for path in (models.text_to_image, models.image_encoder, models.motion_encoder)
+    ]
+    flow = file_sha256(models.flow) if models.flow else None
+    return fingerprint("shards", PRECOMPUTE_VERSION, recipe.curation.fps, settings, weights, flow)
+
+
+def wanted_rows(layout: RunLayout, unit: int, recipe: Recipe) -> list[Row]:
+    """Kept clips of a unit that get shards, sorted by clip id."""
+    rows = pq.read_table(clip_table.clips_path(layout, unit), columns=list(CLIP_COLUMNS)).to_pylist()
+    splits = recipe.curation.precompute.splits
+    kept = [row for row in rows if row["verdict"] == KEPT and row["split"] in splits]
+    return sorted(kept, key=lambda row: row["clip_id"])
+
+
+def unit_fingerprint(rows: list[Row], stamp: str) -> str:
+    """Fingerprint of a unit's shards: of its settings and of which clips are in them."""
+    return fingerprint(
+        stamp, [[row["clip_id"], row["source_uri"], row["bucket"], caption_hash(row)] for row in rows]
+    )
+
+
+def caption_hash(row: Row) -> str:
+    text = json.dumps([row["appearance_caption"], row["motion_caption"]], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def manifest_path(layout: RunLayout, unit: int) -> Path:
+    return layout.manifest / f"{unit:05d}.json"
+
+
+def read_manifest(layout: RunLayout, unit: int) -> dict[str, Any] | None:
+    path = manifest_path(layout, unit)
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_manifest(layout: RunLayout, unit: int, manifest: dict[str, Any]) -> None:
+    path = manifest_path(layout, unit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    temporary.rename(path)
+
+
+def unit_is_current(layout: RunLayout, unit: int, rows: list[Row], stamp: str) -> bool:
+    """Whether the unit's manifest is of these clips and settings, and its shards are there in full."""
+    manifest = read_manifest(layout, unit)
+    if manifest is None or manifest["fingerprint"] != unit_fingerprint(rows, stamp):
+        return False
+    paths = [(layout.data / shard["file"], shard["bytes"]) for shard in manifest["shards"]]
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+
+def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
+    """Shards of a bucket that finished units of work entered in the manifest, in order of units.
+
+    Raises FileNotFoundError when one of them is gone; empty when the bucket has no clips.
+    """
+    paths = []
+    for entry in manifest_entries(layout):
+        paths += [layout.data / shard["file"] for shard in entry["shards"] if shard["bucket"] == bucket]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} shards of the manifest are gone, such as {missing[0]}")
+    return paths
+
+
+def manifest_entries(layout: RunLayout) -> Iterator[dict[str, Any]]:
+    """What each finished unit of work left, in order of units."""
+    for path in sorted(layout.manifest.glob("*.json")):
+        yield json.loads(path.read_text())

@@ -151,3 +151,73 @@ def _speed_rows(summary: Summary) -> Rows:
     for name, seconds in summary["kernels"].items():
         yield f"  {name}", f"{seconds:.4f} s a source, {seconds / total:.0%}"
     yield from summary["alike"].items()
+
+
+@benchmark.command()
+def model(
+    frames: Annotated[int, typer.Option("--frames", min=2, help="Frames of a clip.")] = 8,
+    size: Annotated[int, typer.Option("--size", min=2, help="Side of the latents, in latent pixels.")] = 24,
+    widths: Annotated[
+        str, typer.Option("--widths", metavar="C,...", help="Channels of the UNet's levels; multiples of 32.")
+    ] = "64,128,256,256",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Clips of a step.")] = 1,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds; seconds are medians.")] = 7,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Of PyTorch; default: as it chooses.")
+    ] = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The video UNet beside diffusers' own: operations, time and memory of a training step on the CPU.
+
+    UNetMotionModel (AnimateDiff) and I2VGenXLUNet get the same widths, frames and latents, and random
+    weights. Then the operations of our model's parts, and of full and windowed pixel attention. About two
+    minutes on two cores; leave the machine alone meanwhile.
+
+    \b
+    dreamer benchmark model
+    dreamer benchmark model --frames 16 --size 32 --threads 1 --json
+    """
+
+    def work() -> Summary:
+        from pipelines.benchmark.model import Shape, measure_models
+
+        return measure_models(Shape.of(batch, frames, size, widths), repeats, threads)
+
+    title = "A training step of the video UNet and of its peers, forward and backward, fp32"
+    execute(title, work, _model_rows, json_output=json_output, debug=debug)
+
+
+def _model_rows(summary: Summary) -> Rows:
+    side = summary["latent_side"]
+    yield (
+        "shape",
+        f"{summary['clips']} clips of {summary['frames']} frames, latents {side}×{side}, widths "
+        f"{summary['widths']}; {summary['threads']} threads, median of {summary['repeats']}",
+    )
+    for row in summary["models"]:
+        yield row["model"], _model_line(row)
+    whole = sum(row["gflop"] for row in summary["parts"])
+    for row in summary["parts"]:
+        yield (
+            f"  {row['part']}",
+            f"{row['parameters'] / 1e6:8.3f} M parameters {row['gflop']:10.3f} GFLOP "
+            f"{row['gflop'] / whole:6.1%}",
+        )
+    yield "  parts together", f"{whole / summary['models'][0]['gflop']:.4f} of the whole's GFLOP"
+    for row in summary["pixel_attention"]:
+        costs = (
+            f"{name} {row[name]['gflop']:8.2f} GFLOP {row[name]['seconds']:7.3f} s"
+            for name in ("full", "windowed")
+        )
+        yield f"PACA at {row['latent_side']}×{row['latent_side']}", "; ".join(costs)
+
+
+def _model_line(row: dict[str, Any]) -> str:
+    checkpointed = row["peak_mb_checkpointed"]
+    return (
+        f"{row['parameters'] / 1e6:6.1f} M parameters {row['gflop']:8.1f} GFLOP {row['seconds']:7.3f} s "
+        f"{row['seconds_per_tflop']:7.2f} s/TFLOP ({row['of_faster_peer']:.2f} of the faster peer) "
+        f"{row['peak_mb']:8,.0f} MB at peak, checkpointed "
+        + ("- (it refuses)" if checkpointed is None else f"{checkpointed:,.0f} MB")
+    )

@@ -2,10 +2,11 @@
 
 The weights live in diffusers' own modules; only the walk is written here, because it differs from the
 image model's in three ways: the text's keys and values are computed once per clip and not once per frame,
-the image tokens join the text's cross-attention, and memory stays channels-last, so that going from pixels
-to tokens and back copies nothing.
+the image tokens join the text's cross-attention, and memory is channels-last where pixels are many, so that
+going from pixels to tokens and back copies nothing.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -96,6 +97,7 @@ def pairs(block: nn.Module) -> list[tuple[Any, Any]]:
 
 def residual(resnet: Any, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
     """diffusers' ResnetBlock2D. x (BT, C, h, w), embedding (BT, E) after its activation."""
+    x = _laid_out(x, resnet.conv1)
     hidden = resnet.conv1(resnet.nonlinearity(resnet.norm1(x)))
     hidden = hidden + resnet.time_emb_proj(embedding)[:, :, None, None]
     hidden = resnet.conv2(resnet.dropout(resnet.nonlinearity(resnet.norm2(hidden))))
@@ -103,6 +105,17 @@ def residual(resnet: Any, x: torch.Tensor, embedding: torch.Tensor) -> torch.Ten
         x = resnet.conv_shortcut(x)
     x = hidden + x
     return x if resnet.output_scale_factor == 1 else x / resnet.output_scale_factor
+
+
+def _laid_out(x: torch.Tensor, convolution: nn.Conv2d) -> torch.Tensor:
+    """x (BT, C, h, w) channels-last, or contiguous where it is smaller than the convolution's weights.
+
+    A convolution reorders its weights to the layout of its input. To keep them channels-last would be faster
+    still, but DeepSpeed takes contiguous weights only.
+    """
+    pixels = x.shape[0] * x.shape[2] * x.shape[3]
+    few = pixels < math.prod(convolution.kernel_size) * convolution.out_channels
+    return x.contiguous(memory_format=torch.contiguous_format if few else torch.channels_last)
 
 
 def _project(transformer: Any, layer: nn.Module, tokens: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -158,4 +171,4 @@ def _cross_attention(
 
 def upsample(upsampler: Any, x: torch.Tensor) -> torch.Tensor:
     """diffusers' Upsample2D, (BT, C, h, w) -> (BT, C, 2h, 2w), without its copy to contiguous memory."""
-    return upsampler.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    return upsampler.conv(_laid_out(F.interpolate(x, scale_factor=2.0, mode="nearest"), upsampler.conv))

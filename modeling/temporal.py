@@ -82,16 +82,26 @@ class TemporalConvolution(nn.Module):
         if not all(side % 2 for side in size):
             raise ValueError(f"the kernel of a temporal convolution must be odd on every side, not {size}")
         self.norm = nn.LayerNorm(channels)
-        self.convolution = nn.Conv3d(channels, channels, size, padding=tuple(side // 2 for side in size))
+        self.convolution: nn.Conv2d | nn.Conv3d
+        if spatial_kernel == 1:
+            # Pixels are one axis then: 2D kernels take channels-last memory as it is, 3D ones copy (on CPUs).
+            self.convolution = nn.Conv2d(channels, channels, (kernel, 1), padding=(kernel // 2, 0))
+        else:
+            self.convolution = nn.Conv3d(channels, channels, size, padding=tuple(side // 2 for side in size))
         self.modulation = nn.Linear(embedding_dim, 2 * channels)
         self.project_out = zero_initialised(nn.Linear(channels, channels))
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """x (B, T, hw, C), contiguous: as (B, C, T, h, w) it is channels-last. embedding (B, T, E)."""
-        volume = self.norm(x).unflatten(2, tuple(size)).permute(0, 4, 1, 2, 3)  # (B, C, T, h, w)
-        convolved = self.convolution(volume).permute(0, 2, 3, 4, 1).flatten(2, 3)  # (B, T, hw, C)
+        convolved = self._convolve(self.norm(x), size)
         scale, shift = self.modulation(embedding)[:, :, None].chunk(2, dim=-1)  # (B, T, 1, C)
         return x + self.project_out(F.silu(torch.addcmul(convolved + shift, convolved, scale)))
+
+    def _convolve(self, x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+        if isinstance(self.convolution, nn.Conv2d):
+            return self.convolution(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # over (B, C, T, hw)
+        volume = x.unflatten(2, tuple(size)).permute(0, 4, 1, 2, 3)  # (B, C, T, h, w)
+        return self.convolution(volume).permute(0, 2, 3, 4, 1).flatten(2, 3)  # (B, T, hw, C)
 
 
 class TemporalAttention(nn.Module):

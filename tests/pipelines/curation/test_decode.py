@@ -208,6 +208,17 @@ def test_scoring_sees_the_frames_that_clips_are_made_of(
         assert small.shape[0] * video.width == pytest.approx(small.shape[1] * video.height, rel=0.03)
 
 
+def test_large_frames_wait_at_scoring_size(
+    tmp_path: Path, make_video: MakeVideo, make_scene: MakeScene
+) -> None:
+    """Dozens of frames wait for the next cut: of 8K footage they would fill gigabytes."""
+    video = open_video(str(make_video(tmp_path / "v.mp4", make_scene(5, 3, height=1600, width=2400))))
+    clips = dict(video.frames(np.arange(3), 384, 256))
+    for picture in video.pictures(384, 256):
+        assert picture._frame.width == 384
+        assert np.abs(picture.rgb.astype(int) - clips[picture.index]).mean() < 8
+
+
 def test_variable_frame_rate_and_a_single_frame(
     decoder: DecoderProcess, tmp_path: Path, make_video: MakeVideo
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,25 @@ def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     make_sprites(out, settings, processes=1)
     return out
+
+
+@pytest.fixture(scope="module")
+def ray(request: pytest.FixtureRequest) -> None:
+    """A local Ray for this module and the others of its folder that ask for one; it ends with the folder.
+
+    What starts Ray in this process meanwhile joins it, and is spared its start and that of its workers. They
+    do not see variables of the environment that are set later: who needs that ends it (`ray.shutdown()`).
+    """
+    import ray
+
+    from pipelines.cluster import start_ray
+
+    if ray.is_initialized():
+        return
+    folder = next(node for node in request.node.iter_parents() if isinstance(node, pytest.Dir))
+    held = ExitStack()
+    held.enter_context(start_ray())
+    folder.addfinalizer(held.close)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.cluster import start_ray
 from pipelines.curation.caption_model import TASK, CaptionModel, Refusal, as_json, checked, parse
 from pipelines.curation.caption_splits import (
     count_refused,
@@ -24,6 +23,7 @@ from pipelines.curation.run import curate
 from pipelines.layout import RunLayout
 from pipelines.preflight import model_faults
 from pipelines.recipe import CaptionSettings, Recipe
+from tests.curation_input import EMBEDDED_MODELS, curation_recipe, source_row, write_rows
 from tests.language_models import causal, memorised, saved, tokenizer_of
 
 # What the trained model has learned to answer, right or wrong.
@@ -78,15 +78,8 @@ def give_clips(layout: RunLayout, captions: list[str]) -> None:
 def recipe_with(layout: RunLayout) -> Callable[..., Recipe]:
     def make(model: str | None, **settings: Any) -> Recipe:
         splitter = {"splitter": "rules" if model is None else "model", "model": model, **settings}
-        return Recipe.model_validate(
-            {
-                "name": "test",
-                "run_directory": str(layout.root),
-                "data": {"table": "videos.csv"},
-                "curation": {"tiers": {"low": ["8x32x32"]}, "captions": splitter},
-                "models": {"text_to_image": "none", "image_encoder": "none", "motion_encoder": "none"},
-            }
-        )
+        models = dict.fromkeys(EMBEDDED_MODELS, "none")
+        return curation_recipe(layout.root, Path("videos.csv"), models, captions=splitter)
 
     return make
 
@@ -216,6 +209,7 @@ def test_the_model_is_asked_for_added_captions_only(
     assert count_refused(0, layout, stamp) == {None: 5}
 
 
+@pytest.mark.usefixtures("ray")
 def test_another_splitter_decodes_no_video_again(
     trained: str,
     tmp_path: Path,
@@ -223,42 +217,33 @@ def test_another_splitter_decodes_no_video_again(
     make_video: Callable[..., Path],
     make_scene: Callable[..., np.ndarray],
 ) -> None:
-    lines = ["videoid,contentUrl,name"]
-    for number, caption in enumerate(LEARNED):
-        make_video(tmp_path / f"{number}.mp4", make_scene(number, 20))
-        lines.append(f"v{number},{number}.mp4,{caption}")
+    rows = [source_row(f"v{number}", caption) for number, caption in enumerate(LEARNED)]
+    for number, row in enumerate(rows):
+        make_video(tmp_path / row["contentUrl"], make_scene(number, 20))
     make_video(tmp_path / "dark.mp4", make_scene(0, 20) // 64)
-    lines.append(f"dark,dark.mp4,{DROPPED}")
-    (tmp_path / "table.csv").write_text("\n".join(lines))
+    table = write_rows(tmp_path / "table.csv", [*rows, source_row("dark", DROPPED)])
     captions: dict[str, Any] = {"batch_captions": 3, "max_new_tokens": 60}
 
     def run() -> tuple[dict[str, Any], dict[str, CaptionSplit]]:
-        recipe = Recipe.model_validate(
-            {
-                "name": "test",
-                "run_directory": str(tmp_path / "run"),
-                "data": {"table": str(tmp_path / "table.csv")},
-                "curation": {
-                    "units": 1,
-                    "tiers": {"low": ["8x32x32"]},
-                    "captions": captions,
-                    "filters": {"min_luminance": 20},
-                },
-                "models": tiny_models,
-            }
+        recipe = curation_recipe(
+            tmp_path / "run",
+            table,
+            tiny_models,
+            units=1,
+            captions=captions,
+            filters={"min_luminance": 20},
         )
         summary = curate(recipe)
         clips = read_clips(RunLayout(tmp_path / "run"), verdict=None).to_pylist()
         splits = {c["caption"]: CaptionSplit(c["appearance_caption"], c["motion_caption"]) for c in clips}
         return summary, splits
 
-    with start_ray():
-        by_rules, splits = run()
-        assert splits == {caption: split_caption(caption) for caption in (*LEARNED, DROPPED)}
-        assert (by_rules["decoded_sources"], by_rules["computed_clips"]) == (5, 4)
-        assert "captions_asked" not in by_rules
-        captions |= {"splitter": "model", "model": trained}
-        by_model, splits = run()
+    by_rules, splits = run()
+    assert splits == {caption: split_caption(caption) for caption in (*LEARNED, DROPPED)}
+    assert (by_rules["decoded_sources"], by_rules["computed_clips"]) == (5, 4)
+    assert "captions_asked" not in by_rules
+    captions |= {"splitter": "model", "model": trained}
+    by_model, splits = run()
     taken = list(LEARNED)[:2]
     assert [splits[caption] for caption in taken] == [LEARNED[caption] for caption in taken]
     dropped = splits[DROPPED]  # it was not kept, and the model was not asked

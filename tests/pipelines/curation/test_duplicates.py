@@ -108,18 +108,17 @@ def test_a_table_without_kept_clips_has_none(tmp_path: Path) -> None:
     assert stand_in_of("a", "0" * 16, found) is None
 
 
+@pytest.mark.usefixtures("ray")
 def test_tasks_hand_each_other_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from pipelines.cluster import start_ray
     from pipelines.curation import duplicates
 
     monkeypatch.setattr(duplicates, "UNITS_PER_TASK", 1)
     layout = RunLayout(tmp_path)
     rows = [kept(source, PICTURE_HASH ^ flip) for source, flip in (("a", 0), ("b", 1 << 40), ("c", 0xFFFF))]
     write_units(layout, [[row] for row in rows])
-    with start_ray():
-        found = ray.get(find_duplicates(3, 4, layout))
+    found = ray.get(find_duplicates(3, 4, layout))
     twins = [stand_in_of(row["source_id"], row["phash"], found) for row in rows]
     first = min(row["clip_id"] for row in rows[:2])
     assert sorted(twin or "" for twin in twins) == ["", "", first]

@@ -11,11 +11,12 @@ import numpy as np
 import psutil
 import pytest
 
-from pipelines.cluster import start_ray
 from pipelines.curation.clip_table import read_clips
 from pipelines.curation.run import curate
 from pipelines.layout import RunLayout
-from pipelines.recipe import Recipe
+from tests.curation_input import curation_recipe, source_row, write_rows
+
+pytestmark = pytest.mark.usefixtures("ray")
 
 
 @contextmanager
@@ -49,33 +50,29 @@ def _holds(process: psutil.Process, file: Path) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def table(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_video: Callable[..., Path],
+    make_scene: Callable[..., np.ndarray],
+) -> Path:
+    """Five videos, the second of which, `b.mp4`, takes long to read."""
+    folder = tmp_path_factory.mktemp("table")
+    for name in "acde":
+        make_video(folder / f"{name}.mp4", make_scene(ord(name), 20))
+    make_video(folder / "b.mp4", make_scene(2, 900, height=480, width=640))
+    return write_rows(folder / "t.csv", [source_row(name, "A square moves right") for name in "abcde"])
+
+
 @pytest.mark.parametrize(
     ("number", "why"),
     [(signal.SIGSEGV, "decoder_crashed: signal 11"), (signal.SIGSTOP, "decoder_timeout: 3 s")],
 )
 def test_one_bad_source_costs_one_source(
-    number: int,
-    why: str,
-    tmp_path: Path,
-    tiny_models: dict[str, str],
-    make_video: Callable[..., Path],
-    make_scene: Callable[..., np.ndarray],
+    number: int, why: str, tmp_path: Path, table: Path, tiny_models: dict[str, str]
 ) -> None:
-    for name in "acde":
-        make_video(tmp_path / f"{name}.mp4", make_scene(ord(name), 20))
-    long = make_video(tmp_path / "b.mp4", make_scene(2, 900, height=480, width=640))
-    rows = "".join(f"{name},{name}.mp4,A square moves right\n" for name in "abcde")
-    (tmp_path / "t.csv").write_text(f"videoid,contentUrl,name\n{rows}")
-    recipe = Recipe.model_validate(
-        {
-            "name": "test",
-            "run_directory": str(tmp_path / "run"),
-            "data": {"table": str(tmp_path / "t.csv")},
-            "curation": {"units": 1, "tiers": {"low": ["8x32x32"]}, "decode": {"timeout_seconds": 3}},
-            "models": tiny_models,
-        }
-    )
-    with start_ray(), signalled(long, number) as hit:
+    recipe = curation_recipe(tmp_path / "run", table, tiny_models, units=1, decode={"timeout_seconds": 3})
+    with signalled(table.with_name("b.mp4"), number) as hit:
         summary = curate(recipe)
     assert len(hit) == 1  # tried once
     assert (summary["kept"], summary["quarantined"]) == (4, 1)

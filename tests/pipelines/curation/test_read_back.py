@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from modeling.latents import decode_latents
-from pipelines.cluster import start_ray
 from pipelines.curation.clip_table import read_clips
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.manifest import list_shards
@@ -21,6 +20,7 @@ from pipelines.models import load_vae
 from pipelines.recipe_file import load_recipe
 
 
+@pytest.mark.usefixtures("ray")
 def test_decoded_latents_are_the_clips_frames_and_as_bright(tmp_path: Path) -> None:
     few = WorldSettings(
         clips=12, validation_clips=0, held_out_clips=0, held_out_two_clips=0, held_out_pan_clips=0
@@ -28,8 +28,7 @@ def test_decoded_latents_are_the_clips_frames_and_as_bright(tmp_path: Path) -> N
     table = make_sprites(tmp_path / "sprites", few, flow=False, processes=1)
     recipe = load_recipe("demo", (f"data.table={table}", f"run_directory={tmp_path / 'run'}"))
     layout = RunLayout(tmp_path / "run")
-    with start_ray():
-        curate(recipe)
+    curate(recipe)
     clips = {row["clip_id"]: row for row in read_clips(layout).to_pylist()}
     vae = load_vae("embedded://stable_diffusion")
     decibels, brighter = [], []

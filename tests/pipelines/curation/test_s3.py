@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.cluster import start_ray
 from pipelines.curation import remote
 from pipelines.curation.decode import DecoderError
 from pipelines.curation.remote import local_file
 from pipelines.curation.run import curate
-from pipelines.recipe import Recipe
+from tests.curation_input import curation_recipe, source_row, write_rows
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """Address of an empty bucket; the variables are what a user sets for any S3 of their own."""
+    import ray
     import s3fs
     from moto.server import ThreadedMotoServer
 
@@ -29,6 +29,7 @@ def bucket() -> Iterator[str]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setattr(remote, "BACK_OFF_SECONDS", 0.01)
+        ray.shutdown()  # workers of one that is there would not see the variables
         s3fs.S3FileSystem.clear_instance_cache()
         s3fs.S3FileSystem().mkdir("videos")
         yield "s3://videos"
@@ -64,22 +65,11 @@ def test_a_table_of_addresses_is_curated_like_one_of_files(
     make_video: Callable[..., Path],
     make_scene: Callable[..., np.ndarray],
 ) -> None:
-    rows = [
-        f"{i},{upload(make_video(tmp_path / f'{i}.mp4', make_scene(i, 20)), f'{bucket}/{i}.mp4')},x\n"
-        for i in range(3)
-    ]
-    (tmp_path / "t.csv").write_text(
-        "videoid,contentUrl,name\n" + "".join(rows) + f"gone,{bucket}/gone.mp4,x\n"
-    )
-    recipe = Recipe.model_validate(
-        {
-            "name": "test",
-            "run_directory": str(tmp_path / "run"),
-            "data": {"table": str(tmp_path / "t.csv")},
-            "curation": {"units": 2, "tiers": {"low": ["8x32x32"]}},
-            "models": tiny_models,
-        }
-    )
-    with start_ray():
-        summary = curate(recipe)
+    rows = []
+    for number in range(3):
+        file = make_video(tmp_path / f"{number}.mp4", make_scene(number, 20))
+        rows.append(source_row(str(number), contentUrl=upload(file, f"{bucket}/{file.name}")))
+    rows.append(source_row("gone", contentUrl=f"{bucket}/gone.mp4"))
+    table = write_rows(tmp_path / "t.csv", rows)
+    summary = curate(curation_recipe(tmp_path / "run", table, tiny_models, units=2))
     assert (summary["kept"], summary["failed"], summary["reasons"]) == (3, 1, {"not_found": 1})

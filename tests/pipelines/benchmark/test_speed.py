@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from pipelines.benchmark.speed import PRECOMPUTE_KERNELS, SCORE_KERNELS, measure_curation
 from pipelines.recipe_file import load_recipe
 
 
+@pytest.mark.usefixtures("ray")
 def test_the_bare_kernels_find_what_the_pipeline_finds(sprites: Path, tmp_path: Path) -> None:
     table, run = sprites / "sprites.csv", tmp_path / "run"
     unfiltered = "curation.filters={max_text_area: 0.9}"

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipelines.cluster import start_ray
 from pipelines.curation.clip_table import read_clips, write_table
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.image_scores import load_aesthetic_head
@@ -31,6 +30,9 @@ from pipelines.layout import RunLayout
 from pipelines.preflight import model_faults
 from pipelines.recipe import DecodeSettings, Recipe
 from pipelines.report.figures import collect_figures
+from tests.curation_input import curation_recipe, write_rows
+
+pytestmark = pytest.mark.usefixtures("ray")
 
 CLIP, WIDTH = "embedded://clip", 64
 FILMS = (1, 2, 5, 6, 9, 10)  # of SpriteWorld, whose shapes and colours the tiny CLIP tells apart
@@ -56,12 +58,6 @@ class Head(nn.Module):
         return self.layers(x)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    with start_ray():
-        yield
-
-
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("heads")
@@ -85,14 +81,6 @@ def rows(sprites: Path) -> list[dict[str, str]]:
     ]
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 @pytest.fixture(scope="module")
 def recipe_for(
     tiny_models: dict[str, str], rows: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
@@ -106,16 +94,15 @@ def recipe_for(
         filters: dict[str, float] | None = None,
         **image_scores: Any,
     ) -> Recipe:
-        curation = {
-            "units": UNITS,
-            "tiers": {"low": ["8x32x32"]},
-            "shots": {"detector": "none"},
-            "image_scores": image_scores,
-            "filters": filters or {},
-        }
-        data = {"table": str(table)}
-        whole = {"name": "test", "run_directory": str(run_directory), "data": data, "curation": curation}
-        return Recipe.model_validate(whole | {"models": tiny_models})
+        return curation_recipe(
+            run_directory,
+            table,
+            tiny_models,
+            units=UNITS,
+            shots={"detector": "none"},
+            image_scores=image_scores,
+            filters=filters or {},
+        )
 
     return make
 

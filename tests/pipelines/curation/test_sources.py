@@ -1,6 +1,5 @@
 """Sources: every kind of table, its mapping, its faults, and the division into units."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pipelines.curation.sources import (
 from pipelines.curation.verdicts import CurationError
 from pipelines.layout import RunLayout
 from pipelines.recipe import DataSettings, RecipeError
+from tests.curation_input import write_rows
 
 ROWS = [
     {"videoid": "7", "contentUrl": "a.mp4", "name": "A dog runs", "class": '["x", 1]'},
@@ -27,20 +27,12 @@ ROWS = [
 ]
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 def settings(table: Path, **columns: Any) -> DataSettings:
     return DataSettings.model_validate({"table": str(table), "columns": columns})
 
 
 def test_csv_jsonl_and_parquet_give_the_same_sources(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", ROWS)
+    write_rows(tmp_path / "t.csv", ROWS)
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "t.parquet")
     read = [
@@ -97,7 +89,7 @@ def test_ucf101_folder_gives_class_and_caption(tmp_path: Path) -> None:
 
 
 def test_faults_name_the_table_and_every_missing_column(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", ROWS)
+    write_rows(tmp_path / "t.csv", ROWS)
     faults = table_faults(settings(tmp_path / "t.csv", caption="title", uri="url"))
     assert len(faults) == 2
     assert "no column 'url'" in faults[0]
@@ -107,7 +99,7 @@ def test_faults_name_the_table_and_every_missing_column(tmp_path: Path) -> None:
 
 
 def test_row_without_id_is_named(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", [*ROWS, ROWS[0] | {"videoid": " "}])
+    write_rows(tmp_path / "t.csv", [*ROWS, ROWS[0] | {"videoid": " "}])
     with pytest.raises(CurationError, match="row 3: column 'videoid' is empty"):
         list(read_sources(settings(tmp_path / "t.csv")))
 
@@ -140,7 +132,7 @@ def test_units_depend_on_the_id_alone(tmp_path: Path) -> None:
     layouts = []
     for name, order in (("one", rows), ("two", rows[::-1])):
         layout = RunLayout(tmp_path / name)
-        table = write_csv(tmp_path / f"{name}.csv", order)
+        table = write_rows(tmp_path / f"{name}.csv", order)
         assert divide_sources(settings(table), layout, 4) == 50
         layouts.append([unit_sources(layout, unit) for unit in range(4)])
     assert layouts[0] == layouts[1]
@@ -152,7 +144,7 @@ def test_units_depend_on_the_id_alone(tmp_path: Path) -> None:
 def test_every_source_is_in_its_unit_however_many_there_are(tmp_path: Path, units: int) -> None:
     rows = [{"videoid": str(i), "contentUrl": f"{i}.mp4", "name": "x", "class": ""} for i in range(300)]
     layout = RunLayout(tmp_path / "run")
-    assert divide_sources(settings(write_csv(tmp_path / "t.csv", rows)), layout, units) == 300
+    assert divide_sources(settings(write_rows(tmp_path / "t.csv", rows)), layout, units) == 300
     found = {unit: [row["source_id"] for row in unit_sources(layout, unit)] for unit in range(units)}
     expected: dict[int, list[str]] = {unit: [] for unit in range(units)}
     for row in rows:
@@ -161,13 +153,13 @@ def test_every_source_is_in_its_unit_however_many_there_are(tmp_path: Path, unit
 
 
 def test_limit_takes_the_first_rows(tmp_path: Path) -> None:
-    table = write_csv(tmp_path / "t.csv", ROWS)
+    table = write_rows(tmp_path / "t.csv", ROWS)
     data = DataSettings(table=str(table), limit=1)
     assert [row["source_id"] for row in read_sources(data)] == ["7"]
 
 
 def test_repeated_ids_and_empty_tables_stop_the_run(tmp_path: Path) -> None:
-    table = write_csv(tmp_path / "t.csv", [ROWS[0], ROWS[0]])
+    table = write_rows(tmp_path / "t.csv", [ROWS[0], ROWS[0]])
     with pytest.raises(CurationError, match="videoid must be unique, but '7'"):
         divide_sources(settings(table), RunLayout(tmp_path / "run"), 2)
     before = RunLayout(tmp_path / "run")

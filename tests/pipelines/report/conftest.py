@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster import start_ray
-from pipelines.curation.run import curate
-from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
-from pipelines.workflow import run_recipe, write_recipe
+from pipelines.workflow import run_recipe
+from tests.curation_input import EMBEDDED_MODELS, curation_recipe, write_rows
 
 HOSTILE = '<script>alert("caption")</script> A red star <img src=x onerror=alert(1)> slides to the left'
 FILTERS = {"min_motion": 0.2, "max_static": 0.5, "max_luminance": 150, "max_phash_distance": 2}
@@ -34,35 +32,22 @@ def table(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.mp4").write_text("no video")
     for name in ("copy.mp4", "empty.mp4", "text.mp4", "gone.mp4"):
         rows.append(rows[1] | {"videoid": name.removesuffix(".mp4"), "contentUrl": name})
-    path = folder / "table.csv"
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    return write_rows(folder / "table.csv", rows)
 
 
 @pytest.fixture(scope="session")
 def recipe_for(table: Path) -> Callable[..., Recipe]:
     def make(run_directory: Path, **filters: Any) -> Recipe:
-        return Recipe.model_validate(
-            {
-                "name": "small <run>",
-                "run_directory": str(run_directory),
-                "data": {"table": str(table), "columns": {"split": "split"}},
-                "curation": {
-                    "units": 3,
-                    "tiers": {"low": ["8x32x32"]},
-                    "shots": {"detector": "none"},
-                    "filters": FILTERS | filters,
-                    "precompute": {"splits": ["train"]},
-                },
-                "models": {
-                    "text_to_image": "embedded://stable_diffusion",
-                    "image_encoder": "embedded://clip",
-                    "motion_encoder": "embedded://motion_encoder",
-                },
-            }
+        return curation_recipe(
+            run_directory,
+            table,
+            EMBEDDED_MODELS,
+            name="small <run>",
+            columns={"split": "split"},
+            units=3,
+            shots={"detector": "none"},
+            filters=FILTERS | filters,
+            precompute={"splits": ["train"]},
         )
 
     return make
@@ -73,16 +58,4 @@ def run(recipe_for: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFact
     """A run directory after `dreamer curate`."""
     recipe = recipe_for(tmp_path_factory.mktemp("report_run"))
     run_recipe(recipe, ("curate",))
-    return recipe
-
-
-@pytest.fixture(scope="session")
-def kept_nothing(recipe_for: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """A run directory that curation refused to go on with, because its filters let nothing pass."""
-    from pipelines.curation.verdicts import CurationError
-
-    recipe = recipe_for(tmp_path_factory.mktemp("report_nothing"), min_sharpness=1e9)
-    write_recipe(recipe, RunLayout(Path(recipe.run_directory)))
-    with start_ray(), pytest.raises(CurationError):
-        curate(recipe)
     return recipe

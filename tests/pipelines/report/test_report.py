@@ -13,12 +13,13 @@ import pytest
 
 from pipelines.curation.clip_table import read_clips
 from pipelines.curation.manifest import manifest_entries
-from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, LIMITS, REASONS, code_of
+from pipelines.curation.run import curate
+from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, LIMITS, REASONS, CurationError, code_of
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.report.page import percent, write_report
 from pipelines.report.scores import SCORES
-from pipelines.workflow import run_recipe
+from pipelines.workflow import run_recipe, write_recipe
 from tests.pipelines.report.conftest import FILTERS
 
 Rows = list[dict[str, Any]]
@@ -71,6 +72,18 @@ def widths(page: str) -> list[int]:
 @pytest.fixture(scope="module")
 def page(run: Recipe) -> str:
     return page_of(run)
+
+
+@pytest.fixture(scope="module")
+def kept_nothing(
+    ray: None, recipe_for: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory
+) -> Recipe:
+    """A run directory that curation refused to go on with, because its filters let nothing pass."""
+    recipe = recipe_for(tmp_path_factory.mktemp("nothing"), min_sharpness=1e9)
+    write_recipe(recipe, RunLayout(Path(recipe.run_directory)))
+    with pytest.raises(CurationError):
+        curate(recipe)
+    return recipe
 
 
 @pytest.fixture(scope="module")
@@ -275,8 +288,6 @@ def test_a_clip_table_of_other_settings_is_pointed_out(run: Recipe, page: str, t
 def test_what_is_no_run_or_not_curated_is_refused_with_the_mend(
     tmp_path: Path, recipe_for: Callable[..., Recipe]
 ):
-    from pipelines.workflow import write_recipe
-
     with pytest.raises(FileNotFoundError, match=r"is no run directory: it has no recipe\.yaml"):
         write_report(tmp_path / "nowhere")
     write_recipe(recipe_for(tmp_path), RunLayout(tmp_path))
@@ -289,6 +300,7 @@ def test_every_score_with_a_threshold_is_drawn() -> None:
     assert {limit.score for limit in LIMITS} <= {score.column for score in SCORES}
 
 
+@pytest.mark.usefixtures("ray")
 def test_what_was_taken_down_is_not_shown(
     recipe_for: Callable[..., Recipe], run: Recipe, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from modeling.latents import decode_latents
-from pipelines.cluster import start_ray
 from pipelines.curation.clip_table import SCHEMA, read_clips
 from pipelines.curation.decode import DecoderProcess
 from pipelines.curation.manifest import list_shards, manifest_entries
@@ -25,16 +24,12 @@ from pipelines.curation.sources import unit_of
 from pipelines.curation.verdicts import CurationError
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe, RecipeError
+from tests.curation_input import curation_recipe, source_row, write_rows
+
+pytestmark = pytest.mark.usefixtures("ray")
 
 GOOD = 6
 CAPTIONS = ("A red square slides to the right over grass", "Blue square, camera pans left")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    """One local Ray for all tests here."""
-    with start_ray():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -77,30 +72,18 @@ def table(
     return write_rows(folder / "table.csv", rows)
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 @pytest.fixture(scope="module")
 def recipe_for(tiny_models: dict[str, str], table: Path) -> Callable[..., Recipe]:
     def make(run_directory: Path, *, table: Path = table, filters: dict[str, Any] | None = None) -> Recipe:
-        return Recipe.model_validate(
-            {
-                "name": "test",
-                "run_directory": str(run_directory),
-                "data": {"table": str(table), "columns": {"split": "part"}},
-                "curation": {
-                    "units": 3,
-                    "tiers": {"low": ["8x32x32"], "high": ["8x48x64", "8x64x48"]},
-                    "filters": {"max_static": 0.8, "max_phash_distance": 6, **(filters or {})},
-                    "precompute": {"batch_clips": 2, "row_group_clips": 2},
-                },
-                "models": tiny_models,
-            }
+        return curation_recipe(
+            run_directory,
+            table,
+            tiny_models,
+            columns={"split": "part"},
+            units=3,
+            tiers={"low": ["8x32x32"], "high": ["8x48x64", "8x64x48"]},
+            filters={"max_static": 0.8, "max_phash_distance": 6, **(filters or {})},
+            precompute={"batch_clips": 2, "row_group_clips": 2},
         )
 
     return make
@@ -112,6 +95,27 @@ def first_run(
 ) -> tuple[Recipe, dict[str, Any]]:
     recipe = recipe_for(tmp_path_factory.mktemp("runs") / "first")
     return recipe, curate(recipe)
+
+
+@pytest.fixture(scope="module")
+def two_videos(
+    tmp_path_factory: pytest.TempPathFactory,
+    recipe_for: Callable[..., Recipe],
+    make_video: Any,
+    make_scene: Any,
+) -> Path:
+    """Videos `a` and `b`, their table `t.csv`, and their curated `run`: to be read, or copied and changed."""
+    folder = tmp_path_factory.mktemp("two")
+    table = write_two(folder, make_video, make_scene)
+    curate(recipe_for(folder / "run", table=table))
+    return folder
+
+
+def write_two(folder: Path, make_video: Callable[..., Path], make_scene: Any) -> Path:
+    """The table of two new videos."""
+    for seed, name in enumerate("ab"):
+        make_video(folder / f"{name}.mp4", make_scene(seed, 20))
+    return write_rows(folder / "t.csv", [source_row(name, part="train") for name in "ab"])
 
 
 def layout_of(recipe: Recipe) -> RunLayout:
@@ -266,7 +270,7 @@ def test_new_rows_retries_and_lost_shards_cost_only_themselves(
     make_video: Callable[..., Path],
     make_scene: Callable[..., np.ndarray],
 ) -> None:
-    rows = [{"videoid": name, "contentUrl": f"{name}.mp4", "name": "x", "part": "train"} for name in "abc"]
+    rows = [source_row(name, part="train") for name in "abc"]
     for seed, name in enumerate("ac"):
         make_video(tmp_path / f"{name}.mp4", make_scene(seed, 20))
     table = write_rows(tmp_path / "t.csv", rows[:2])
@@ -370,10 +374,7 @@ def shard_rows(recipe: Recipe) -> dict[tuple[str, str], dict[str, Any]]:
 def test_an_excluded_source_is_never_opened(
     tmp_path: Path, recipe_for: Callable[..., Recipe], make_video: Callable[..., Path], make_scene: Any
 ) -> None:
-    rows = [{"videoid": name, "contentUrl": f"{name}.mp4", "name": "x", "part": "train"} for name in "ab"]
-    for seed, name in enumerate("ab"):
-        make_video(tmp_path / f"{name}.mp4", make_scene(seed, 20))
-    recipe = recipe_for(tmp_path / "run", table=write_rows(tmp_path / "t.csv", rows))
+    recipe = recipe_for(tmp_path / "run", table=write_two(tmp_path, make_video, make_scene))
     (tmp_path / "out.txt").write_text("a\n")
     data = recipe.data.model_copy(update={"exclude_sources": str(tmp_path / "out.txt")})
     summary = curate(recipe.model_copy(update={"data": data}))
@@ -383,15 +384,11 @@ def test_an_excluded_source_is_never_opened(
 
 
 def test_a_clip_that_could_not_be_read_again_is_retried_when_asked(
-    tmp_path: Path, recipe_for: Callable[..., Recipe], make_video: Callable[..., Path], make_scene: Any
+    tmp_path: Path, two_videos: Path, recipe_for: Callable[..., Recipe]
 ) -> None:
-    rows = [{"videoid": name, "contentUrl": f"{name}.mp4", "name": "x", "part": "train"} for name in "ab"]
-    for seed, name in enumerate("ab"):
-        make_video(tmp_path / f"{name}.mp4", make_scene(seed, 20))
-    table = write_rows(tmp_path / "t.csv", rows)
-    recipe = recipe_for(tmp_path / "run", table=table)
-    whole = recipe_for(tmp_path / "whole", table=table)
-    curate(whole)
+    whole = recipe_for(two_videos / "run", table=two_videos / "t.csv")
+    shutil.copytree(two_videos, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run"))
+    recipe = recipe_for(tmp_path / "run", table=tmp_path / "t.csv")
     # Pass 1 saw both files; one is gone when pass 2 comes to it.
     shutil.copytree(layout_of(whole).scores, layout_of(recipe).scores)
     (tmp_path / "b.mp4").rename(tmp_path / "away.mp4")
@@ -414,39 +411,42 @@ class FourPixels(torch.nn.Module):
 
 
 def test_flow_comes_from_the_network_that_the_recipe_names(
-    tmp_path: Path, recipe_for: Callable[..., Recipe], make_video: Callable[..., Path], make_scene: Any
+    tmp_path: Path, two_videos: Path, recipe_for: Callable[..., Recipe]
 ) -> None:
     sizes = {0: torch.export.Dim("pairs"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")}
     pair = (torch.zeros(3, 3, 32, 48), torch.zeros(3, 3, 32, 48))
     torch.export.save(
         torch.export.export(FourPixels(), pair, dynamic_shapes=(sizes, sizes)), tmp_path / "flow.pt2"
     )
-    make_video(tmp_path / "a.mp4", make_scene(0, 20))
-    rows = [{"videoid": "a", "contentUrl": "a.mp4", "name": "x", "part": "train"}]
-    recipe = recipe_for(tmp_path / "run", table=write_rows(tmp_path / "t.csv", rows))
-    curate(recipe)
+    shutil.copytree(two_videos, tmp_path, dirs_exist_ok=True)
+    recipe = recipe_for(tmp_path / "run", table=tmp_path / "t.csv")
     models = recipe.models.model_copy(update={"flow": str(tmp_path / "flow.pt2")})
-    assert curate(recipe.model_copy(update={"models": models}))["computed_clips"] == 1
-    (path,) = list_shards(layout_of(recipe), "8x48x64")
-    row = decode_row(pq.read_table(path).to_pylist()[0], shard_metadata(path))
-    assert row["flow"][0][row["flow_valid"]].abs().unique().tolist() == [1]  # a cell is four pixels
-    assert not row["flow"][1].any()
-    assert row["flow_valid"][:, :, 1:15].all()
-    assert not row["flow_valid"][:, :, [0, 15]].all()  # what leaves the frame
+    assert curate(recipe.model_copy(update={"models": models}))["computed_clips"] == 2
+    rows = [
+        decode_row(row, shard_metadata(path))
+        for path in list_shards(layout_of(recipe), "8x48x64")
+        for row in pq.read_table(path).to_pylist()
+    ]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["flow"][0][row["flow_valid"]].abs().unique().tolist() == [1]  # a cell is four pixels
+        assert not row["flow"][1].any()
+        assert row["flow_valid"][:, :, 1:15].all()
+        assert not row["flow_valid"][:, :, [0, 15]].all()  # what leaves the frame
 
 
 def test_another_file_under_the_same_id_is_computed_anew(
-    tmp_path: Path, recipe_for: Callable[..., Recipe], make_video: Callable[..., Path], make_scene: Any
+    tmp_path: Path, two_videos: Path, recipe_for: Callable[..., Recipe], make_video: Any, make_scene: Any
 ) -> None:
-    for seed, name in enumerate("ab"):
-        make_video(tmp_path / f"{name}.mp4", make_scene(seed, 20))
-    row = {"videoid": "v", "contentUrl": "a.mp4", "name": "x", "part": "train"}
-    recipe = recipe_for(tmp_path / "run", table=write_rows(tmp_path / "t.csv", [row]))
-    curate(recipe)
+    shutil.copytree(two_videos, tmp_path, dirs_exist_ok=True)
+    recipe = recipe_for(tmp_path / "run", table=tmp_path / "t.csv")
     before = {key: row["latents_mean"] for key, row in shard_rows(recipe).items()}
-    write_rows(tmp_path / "t.csv", [row | {"contentUrl": "b.mp4"}])
+    make_video(tmp_path / "c.mp4", make_scene(2, 20))
+    rows = [source_row("a", contentUrl="c.mp4", part="train"), source_row("b", part="train")]
+    write_rows(tmp_path / "t.csv", rows)
     summary = curate(recipe)
     assert (summary["decoded_sources"], summary["computed_clips"]) == (1, 1)
     after = {key: row["latents_mean"] for key, row in shard_rows(recipe).items()}
     assert before.keys() == after.keys()
-    assert all(after[key] != latents for key, latents in before.items())
+    (clip,) = [row["clip_id"] for row in read_clips(layout_of(recipe)).to_pylist() if row["source_id"] == "a"]
+    assert {key for key in before if after[key] != before[key]} == {key for key in before if key[1] == clip}

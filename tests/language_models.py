@@ -65,7 +65,7 @@ def memorised(answers: Mapping[str, str], tokenizer: Any, folder: Path) -> str:
         ids[row, left:] = torch.tensor(start + end)
         labels[row, length - len(end) :] = torch.tensor(end)
         mask[row, left:] = 1
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for _ in range(300):
         loss = model(input_ids=ids, attention_mask=mask, position_ids=positions, labels=labels).loss

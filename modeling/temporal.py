@@ -95,7 +95,7 @@ class TemporalConvolution(nn.Module):
         """x (B, T, hw, C), contiguous: as (B, C, T, h, w) it is channels-last. embedding (B, T, E)."""
         convolved = self._convolve(self.norm(x), size)
         scale, shift = self.modulation(embedding)[:, :, None].chunk(2, dim=-1)  # (B, T, 1, C)
-        return x + self.project_out(F.silu(torch.addcmul(convolved + shift, convolved, scale)))
+        return x + self.project_out(F.silu(torch.addcmul(shift, convolved, 1 + scale)))
 
     def _convolve(self, x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         if isinstance(self.convolution, nn.Conv2d):

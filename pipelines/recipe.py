@@ -28,7 +28,8 @@ class RecipeError(ValueError):
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Defaults too: 8 for a float would be written as 8, and 8.0 once it was read back from a file.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Bucket(Settings):

@@ -103,7 +103,7 @@ def test_peak_memory_is_what_was_held_at_once():
 
 
 def test_the_command_names_the_peers_and_its_parts_add_up():
-    command = [sys.executable, "-m", "jobs.cli", "benchmark", "model", "--frames", "2", "--size", "4"]
+    command = [sys.executable, "-m", "jobs.cli", "benchmark", "model", "--frames", "4", "--size", "8"]
     command += ["--widths", "32,64", "--repeats", "1", "--threads", "1", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -144,7 +144,7 @@ def test_a_resolved_recipe_reads_back_as_itself(tmp_path: Path):
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     again = load_recipe(str(file))
     assert again == recipe
-    assert again.model_dump_json() == recipe.model_dump_json()  # 8 and 8.0 are equal, their bytes are not
+    assert repr(again) == repr(recipe)  # 8 and 8.0 are equal, but not the bytes written of them
 
 
 def test_buckets_are_written_as_people_write_them():

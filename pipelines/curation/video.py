@@ -128,8 +128,8 @@ class Video:
     def pictures(self, width: int, height: int) -> Iterator[Picture]:
         """Every frame in turn, to be had as (height, width, 3) RGB.
 
-        The last one that the index names may be missing: containers list frames that are not to be shown.
-        Raises UnreadableVideoError when the file ends before its index does.
+        The last ones that the index names may be missing (`missing_seconds`): containers list frames that are
+        not to be shown. Raises UnreadableVideoError when the file ends earlier.
         """
         import av
 

@@ -170,5 +170,5 @@ def _cross_attention(
 
 
 def upsample(upsampler: Any, x: torch.Tensor) -> torch.Tensor:
-    """diffusers' Upsample2D, (BT, C, h, w) -> (BT, C, 2h, 2w), without its copy to contiguous memory."""
+    """diffusers' Upsample2D, (BT, C, h, w) -> (BT, C, 2h, 2w), laid out as is best for its convolution."""
     return upsampler.conv(_laid_out(F.interpolate(x, scale_factor=2.0, mode="nearest"), upsampler.conv))

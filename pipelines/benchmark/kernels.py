@@ -24,7 +24,7 @@ from pipelines.curation.precompute import Networks
 from pipelines.curation.run import fixed_units
 from pipelines.curation.shards import decode_row, shard_metadata
 from pipelines.curation.shots import CUT_SIDE_PIXELS
-from pipelines.curation.video import Video, clip_times, crop_to, decode_size, open_video
+from pipelines.curation.video import Video, clip_times, crop_to, decode_size, open_video, shrunk
 from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, Recipe, parse_bucket
 
@@ -148,7 +148,7 @@ class BareKernels:
         from pipelines.curation.text import MARK_SIDE_PIXELS, TEXT_SIDE_PIXELS, text_detector
 
         video = open_video(clips[0]["source_uri"])
-        width, height = _scaled(video, self.recipe.curation.decode.score_short_side_pixels)
+        width, height = shrunk(video.width, video.height, self.recipe.curation.decode.score_short_side_pixels)
         scored = [clip for clip in clips if clip["motion_score"] is not None]
         shown_at = [video.shown_at(self._times(clip)) for clip in scored]
         with self._timed("decode"):
@@ -156,8 +156,9 @@ class BareKernels:
         detector = AdaptiveDetector(min_content_val=LEAST_CHANGE)
         cuts = []
         with self._timed("shots"):
+            clock = FrameTimecode(0, fps=video.fps)
             for index, frame in enumerate(small):
-                timecode = FrameTimecode(index, fps=video.fps)
+                timecode = FrameTimecode(index, fps=clock)
                 cuts += detector.process_frame(timecode, frame)
             cuts += detector.post_process(timecode)
         self.cuts[source] = [0.0, *(float(video.starts_seconds[int(cut.frame_num)]) for cut in cuts)]
@@ -166,7 +167,10 @@ class BareKernels:
             shown = [frames[index] for index in indices]
             if self.recipe.curation.filters.reads_text:
                 with self._timed("text"):
-                    mean = np.mean(shown, axis=0).astype(np.uint8)
+                    total = np.zeros(shown[0].shape, np.float32)
+                    for frame in shown:
+                        cv2.accumulate(frame, total)
+                    mean = (total / len(shown)).astype(np.uint8)
                     middle = shown[len(shown) // 2]
                     for picture, pixels in ((middle, TEXT_SIDE_PIXELS), (mean, MARK_SIDE_PIXELS)):
                         share = pixels / min(width, height)
@@ -237,11 +241,6 @@ class BareKernels:
             self.latents[clip, bucket] = latents.transpose(0, 1).half().numpy()
 
 
-def _scaled(video: Video, short_side: int) -> tuple[int, int]:
-    scale = min(1.0, short_side / min(video.width, video.height))
-    return round(video.width * scale), round(video.height * scale)
-
-
 def _decode(
     video: Video, wanted: set[int], width: int, height: int
 ) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
@@ -250,14 +249,14 @@ def _decode(
     from av.video.reformatter import VideoReformatter
 
     one, other = VideoReformatter(), VideoReformatter()
-    small_size = _scaled(video, CUT_SIDE_PIXELS)
+    small_size = shrunk(video.width, video.height, CUT_SIDE_PIXELS)
     small, frames = [], {}
     with av.open(video.path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for index, frame in enumerate(container.decode(stream)):
-            shrunk = one.reformat(frame, *small_size, "bgr24", interpolation="FAST_BILINEAR", threads=1)
-            small.append(shrunk.to_ndarray())
+            little = one.reformat(frame, *small_size, "bgr24", interpolation="FAST_BILINEAR", threads=1)
+            small.append(little.to_ndarray())
             if index in wanted:
                 seen = other.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
                 frames[index] = seen.to_ndarray()

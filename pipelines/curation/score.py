@@ -19,10 +19,10 @@ from pipelines.curation.decode import DecoderError, DecoderProcess, beat
 from pipelines.curation.image_scores import ImageScorer, prepare_decoder
 from pipelines.curation.remote import FilesAhead
 from pipelines.curation.scores import clip_scores
-from pipelines.curation.shots import CUT_SIDE_PIXELS, cut_detector
+from pipelines.curation.shots import cut_detector
 from pipelines.curation.sources import data_root, unit_sources
 from pipelines.curation.verdicts import EXCLUDED, FAILED, FILTERED, QUARANTINED, reason
-from pipelines.curation.video import Picture, Video, clip_times, open_video
+from pipelines.curation.video import Picture, Video, clip_times, open_video, shrunk
 from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
@@ -259,16 +259,15 @@ def score_video(path: str, settings: ScoringSettings, caption: str = "") -> list
 
 def _shots(video: Video, settings: ScoringSettings) -> Iterator[tuple[Shot, int]]:
     """(shot, index of the frame after its last) in order."""
-    scale = min(1.0, settings.short_side_pixels / min(video.width, video.height))
-    width, height = max(1, round(video.width * scale)), max(1, round(video.height * scale))
+    size = shrunk(video.width, video.height, settings.short_side_pixels)
     detector = cut_detector(settings.shots, video.fps)
     recent: deque[Picture] = deque(maxlen=detector.lag_frames)
     shot, seen = _begin(video, 0, settings), 0
-    for picture in video.pictures(width, height):
+    for picture in video.pictures(*size):
         recent.append(picture)
         shot.take(picture)
         seen = picture.index + 1
-        for cut in detector.feed(picture.index, picture.small(CUT_SIDE_PIXELS)):
+        for cut in detector.feed(picture):
             yield shot, cut
             shot = _begin(video, cut, settings, recent)
     for cut in detector.finish():

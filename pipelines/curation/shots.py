@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipelines.curation.video import Picture
 from pipelines.recipe import ShotSettings
 
 CUT_SIDE_PIXELS = 128  # the detectors find the same cuts as at 256 or 512, in less time
@@ -20,11 +21,8 @@ class CutDetector(Protocol):
 
     lag_frames: int
 
-    def feed(self, index: int, frame: np.ndarray) -> list[int]:
-        """Indices of the first frames of new shots that this frame made certain.
-
-        frame: (H, W, 3) uint8 RGB with a short side of at most CUT_SIDE_PIXELS.
-        """
+    def feed(self, picture: Picture) -> list[int]:
+        """Indices of the first frames of new shots that this picture made certain."""
 
     def finish(self) -> list[int]:
         """Cuts that only the end of the video made certain."""
@@ -48,7 +46,7 @@ class NoCuts:
 
     lag_frames = 0
 
-    def feed(self, index: int, frame: np.ndarray) -> list[int]:
+    def feed(self, picture: Picture) -> list[int]:
         return []
 
     def finish(self) -> list[int]:
@@ -70,10 +68,11 @@ class SceneDetectCuts:
         self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=self.lag_frames + FLASH_FRAMES + 1)
         self._unconfirmed: list[int] = []
 
-    def feed(self, index: int, frame: np.ndarray) -> list[int]:
+    def feed(self, picture: Picture) -> list[int]:
         import cv2
         from scenedetect import FrameTimecode
 
+        index, frame = picture.index, picture.small(CUT_SIDE_PIXELS)
         self._recent.append((index, frame))
         self._last = FrameTimecode(index, fps=self._clock)
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)

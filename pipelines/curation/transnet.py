@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.curation.shots import CUT_SIDE_PIXELS
+from pipelines.curation.video import Picture
+
 HEIGHT, WIDTH = 27, 48
 WINDOW, STEP = 100, 50  # frames that the network looks at, of which the middle ones count
 EDGE = (WINDOW - STEP) // 2
@@ -163,10 +166,10 @@ class TransNetCuts:
         self._first = -EDGE
         self._inside = False  # a transition
 
-    def feed(self, index: int, frame: np.ndarray) -> list[int]:
+    def feed(self, picture: Picture) -> list[int]:
         import cv2
 
-        small = cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(picture.small(CUT_SIDE_PIXELS), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
         # Before the first frame the network sees that one, as in the authors' code.
         self._window += [small] * (EDGE + 1 if not self._window else 1)
         return self._look() if len(self._window) == WINDOW else []

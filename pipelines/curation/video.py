@@ -56,9 +56,7 @@ class Picture:
 
     def small(self, short_side: int) -> np.ndarray:
         """(h, w, 3) uint8 RGB with that short side, if the picture is larger; in a third of the time."""
-        scale = min(1.0, short_side / min(self.size))
-        width, height = (max(1, round(side * scale)) for side in self.size)
-        return self._pixels(self._scaled(width, height, "FAST_BILINEAR"))
+        return self._pixels(self._scaled(*shrunk(*self.size, short_side), "FAST_BILINEAR"))
 
     def _scaled(self, width: int, height: int, interpolation: str) -> Any:
         size = (height, width) if self._quarter_turns % 2 else (width, height)
@@ -68,6 +66,12 @@ class Picture:
 
     def _pixels(self, frame: Any) -> np.ndarray:
         return np.ascontiguousarray(np.rot90(frame.to_ndarray(), self._quarter_turns))
+
+
+def shrunk(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """(width, height) with that short side, or as they are when that would be larger."""
+    scale = min(1.0, short_side / min(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 @lru_cache(maxsize=8)

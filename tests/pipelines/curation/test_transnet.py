@@ -2,12 +2,23 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from pipelines.curation.score import score_video, scoring_fingerprint, scoring_settings
-from pipelines.curation.transnet import EDGE, STEP, WINDOW, TransNetCuts, TransNetV2, load_transnet
+from pipelines.curation.transnet import (
+    EDGE,
+    HEIGHT,
+    STEP,
+    WIDTH,
+    WINDOW,
+    TransNetCuts,
+    TransNetV2,
+    load_transnet,
+)
+from pipelines.curation.video import Picture
 from pipelines.recipe import CurationSettings
 
 
@@ -43,7 +54,7 @@ def test_windows_that_stream_by_give_what_the_padded_video_gives_at_once(weights
     detector = TransNetCuts(weights, threshold)
     found = []
     for index, frame in enumerate(frames):
-        new = detector.feed(index, frame)
+        new = detector.feed(Picture(index, av.VideoFrame.from_ndarray(frame, format="rgb24"), WIDTH, HEIGHT))
         assert all(index - cut <= detector.lag_frames for cut in new)
         found += new
     assert found + detector.finish() == expected

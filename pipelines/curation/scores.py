@@ -1,11 +1,10 @@
 """Scores of a clip: what the filters look at. All take (T, H, W, 3) uint8 RGB frames at scoring size."""
 
-from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from pipelines.curation.flow import dis_flow, squared_length
 from pipelines.curation.text import text_area, watermark_area
 
 CHANGED_GREY_LEVELS = 6
@@ -45,17 +44,10 @@ def motion_score(grey: np.ndarray, fps: float) -> float:
     A pair without change counts as zero: on flat areas flow follows the coding noise.
     """
     pixels = [
-        0.0 if same else _mean_length(_flow_estimator().calc(one, two, None))
+        0.0 if same else float(np.sqrt(squared_length(_quick_flow(one, two))).mean())
         for one, two, same in zip(grey, grey[1:], unchanged_pairs(grey), strict=False)
     ]
     return 100 * float(np.mean(pixels or [0.0])) * fps / float(np.hypot(*grey.shape[1:]))
-
-
-def _mean_length(flow: np.ndarray) -> float:
-    """Of the vectors (H, W, 2)."""
-    import cv2
-
-    return float(cv2.magnitude(*cv2.split(flow)).mean())
 
 
 def unchanged_pairs(grey: np.ndarray) -> np.ndarray:
@@ -90,7 +82,7 @@ def scene_change(grey: np.ndarray) -> float:
     size = (round(width * scale), round(height * scale))
     middle, last = len(grey) // 2, len(grey) - 1
     pictures = {i: cv2.resize(grey[i], size, interpolation=cv2.INTER_AREA) for i in {0, middle, last}}
-    flow = _flow_estimator().calc(pictures[0], pictures[last], None)
+    flow = _quick_flow(pictures[0], pictures[last])
     ys, xs = (part.ravel() for part in np.mgrid[6 : size[1] - 6 : 6, 6 : size[0] - 6 : 6])
     points = np.stack([xs, ys], 1).astype(np.float32)
     move, _ = cv2.estimateAffine2D(points, points + flow[ys, xs], ransacReprojThreshold=0.7)
@@ -149,13 +141,12 @@ def sharpness(grey: np.ndarray) -> float:
     values = []
     for i in _spread(len(grey)):
         smooth = cv2.GaussianBlur(grey[i].astype(np.float32), (0, 0), 0.7)  # sensor noise is no edge
-        slope = cv2.magnitude(
-            cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
-        )
+        # No cv2.magnitude: its last digit depends on where the result lies in memory (Intel's IPP).
+        across, down = (cv2.Sobel(smooth, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
         curvature = cv2.Laplacian(smooth, cv2.CV_32F)
         parts = [
-            cv2.blur(part * part, (BLOCK_PIXELS,) * 2)[:: BLOCK_PIXELS // 2, :: BLOCK_PIXELS // 2]
-            for part in (curvature, slope)
+            cv2.blur(squared, (BLOCK_PIXELS,) * 2)[:: BLOCK_PIXELS // 2, :: BLOCK_PIXELS // 2]
+            for squared in (curvature**2, across**2 + down**2)
         ]
         ratio = np.sqrt(np.maximum(parts[0], 0) / (np.maximum(parts[1], 0) + 1))
         values.append(float(np.percentile(ratio, 99)))
@@ -175,8 +166,7 @@ def _spread(count: int) -> list[int]:
     return sorted({0, count // 2, count - 1})
 
 
-@cache
-def _flow_estimator() -> Any:
+def _quick_flow(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     import cv2
 
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    return dis_flow(one, two, cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)

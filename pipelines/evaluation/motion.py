@@ -13,6 +13,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from pipelines.curation.flow import dis_flow
+
 FLOW_SIDE_PIXELS = 128  # dense flow needs patches of several pixels: tiny frames are enlarged to this
 GRID_POINTS = 24  # points across an object's box
 LEAST_POINTS = 8
@@ -126,10 +128,9 @@ def object_movements(video: VideoFlow, objects: Sequence[LabelledObject]) -> lis
 
 def dense_flow(grey: np.ndarray) -> np.ndarray:
     """(T, H, W) uint8 → (T − 1, H, W, 2) float32: pixels to the next frame, right and down."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     if len(grey) < 2:
         return np.zeros((0, *grey.shape[1:], 2), np.float32)
-    return np.stack([dis.calc(a, b, None) for a, b in pairwise(grey)])
+    return np.stack([dis_flow(a, b, cv2.DISOPTICAL_FLOW_PRESET_FAST) for a, b in pairwise(grey)])
 
 
 def camera_motion(video: VideoFlow, boxes: Sequence[np.ndarray]) -> np.ndarray:
@@ -159,8 +160,8 @@ def camera_motion(video: VideoFlow, boxes: Sequence[np.ndarray]) -> np.ndarray:
 
 def _textured(grey: np.ndarray, where: np.ndarray) -> np.ndarray:
     """(H, W) bool: the half of the pixels of `where` with the steeper gradient."""
-    gradient = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-    return where & (gradient >= np.median(gradient[where]))
+    squared = cv2.Sobel(grey, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(grey, cv2.CV_32F, 0, 1) ** 2
+    return where & (squared >= np.median(squared[where]))
 
 
 def _unexplained(grey: np.ndarray, moved: np.ndarray, where: np.ndarray) -> float:

@@ -136,3 +136,19 @@ def test_scores_that_are_not_asked_for_are_null(make_scene: MakeScene) -> None:
     assert scores.pop("text_area") is None
     assert scores.pop("watermark_area") is None
     assert None not in scores.values()
+
+
+def test_scores_do_not_depend_on_where_things_lie_in_memory(make_scene: MakeScene) -> None:
+    frames = make_scene(0, 24, height=64, width=80)
+    kept, seen = [], set()
+    for taken in range(16, 2000, 16):
+        kept.append(np.empty(taken, np.uint8))  # pushes what is allocated next to another alignment
+        seen.add((motion_score(grey_frames(frames), 8), sharpness(grey_frames(frames))))
+    assert len(seen) == 1
+
+
+def test_a_small_video_changes_nothing_in_the_scores_of_the_next(make_scene: MakeScene) -> None:
+    frames = make_scene(0, 8, height=192, width=256)
+    before = clip_scores(frames, 8, text=False)
+    clip_scores(make_scene(0, 8, height=64, width=80), 8, text=False)
+    assert clip_scores(frames, 8, text=False) == before

@@ -20,7 +20,8 @@ def train(
 ) -> None:
     """Train the stages of a recipe on its clips.
 
-    Goes on from the last checkpoint; finished stages are not trained again.
+    Goes on from the last checkpoint; finished stages are not trained again. The model of the last stage
+    becomes a version of the recipe's name in MLflow's registry, for mlflow.pyfunc.load_model.
 
     \b
     dreamer train stock data.table=videos.csv run_directory=runs/mine
@@ -59,3 +60,5 @@ def training_rows(summary: Summary) -> Rows:
             f"{duration(stage['seconds'])}",
         )
     yield "model", summary["model"]
+    if (registered := summary.get("registered")) is not None:
+        yield "in MLflow", f"models:/{registered['name']}/{registered['version']}"

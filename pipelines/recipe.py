@@ -341,6 +341,10 @@ class TrainSettings(Settings):
     keep_checkpoints: PositiveInt = 2
     validate_every_steps: PositiveInt | None = None
     validation_clips: PositiveInt = Field(64, description="clips of the split `validation`, at most")
+    sample_every_steps: PositiveInt | None = Field(
+        None, description="draw clips of the split `validation` to train/STAGE/samples; null: never"
+    )
+    sample_clips: PositiveInt = Field(4, description="how many of them, at most")
     max_failures: Annotated[int, Field(ge=0)] = 3
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)]
 

@@ -1,6 +1,7 @@
 """DeepSpeed as a recipe sets it up: ZeRO 0-3, fp32 or bf16, AdamW without compiled ops."""
 
 import importlib
+import math
 import os
 import sys
 from typing import Any
@@ -89,10 +90,18 @@ def set_learning_rate(engine: Any, rate: float) -> None:
 
 
 def take_step(engine: Any) -> float:
-    """Clip, update, clear the gradients. Returns the gradient's norm before clipping."""
+    """Clip, update, clear the gradients. Returns the gradient's norm before clipping; NaN when not finite."""
     norm = None
     if engine.zero_optimization_stage() == 0:  # DeepSpeed keeps no norm here
         gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
+    skipped = engine.skipped_steps
     engine.step()
+    if engine.skipped_steps > skipped:
+        return math.nan  # in bf16 DeepSpeed passes over such a step, and its norm is that of the one before
     return float(engine.get_global_grad_norm()) if norm is None else norm
+
+
+def clip_ratio(grad_norm: float, max_grad_norm: float) -> float:
+    """What the gradients were multiplied by: 1 when they were not clipped."""
+    return min(1.0, max_grad_norm / max(grad_norm, 1e-12))

@@ -38,10 +38,16 @@ class StagePlan:
     previous_name: str | None
     previous_model: Path | None  # result of the stage before; None: the image UNet
     clips: dict[str, int]  # of each bucket
+    validation_clips: int  # of all buckets
 
     @property
     def model(self) -> Path:
         return self.folder / "model"
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is a first look, in a folder of its own."""
+        return self.folder.parent.name != "train"
 
     @property
     def finished(self) -> bool:
@@ -97,6 +103,7 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
             previous_name=None if before is None else before.stage.name,
             previous_model=None if before is None else before.model,
             clips={bucket.bucket: len(bucket) for bucket in clips},
+            validation_clips=sum(map(len, index.clips("validation"))),
         )
         _check_results(plan)
         plans.append(plan)

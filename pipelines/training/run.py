@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import environment, start_ray
+from pipelines.progress import stderr_console
 from pipelines.recipe import Recipe, with_absolute_paths
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan, plan_stages
-from pipelines.training.watch import watching
+from pipelines.training.tracking import is_sent
+from pipelines.training.watch import send_all, watching
 from pipelines.training.worker import STOPPED, run_worker
 
 DRIVER_ENVIRONMENT = {
@@ -31,7 +33,8 @@ class TrainingError(RuntimeError):
 def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
     """Train every stage that is not finished. Returns a summary that fits into JSON:
 
-    {"model": PATH, "seconds", "seconds_to_first_step", "stages": {NAME: {"model", "steps", "clips", "loss",
+    {"model": PATH, "registered": {"name", "version"} in MLflow or None (not sent yet, or a trial), "seconds",
+    "seconds_to_first_step", "stages": {NAME: {"model", "steps", "clips", "loss",
     "samples_per_second", "trained_parameters", ...}}}.
 
     limit_steps: a first look, in folders of its own. Raises TrainingError, or before anything starts
@@ -41,16 +44,51 @@ def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
     recipe = with_absolute_paths(recipe)
     plans = plan_stages(recipe, limit_steps=limit_steps)
     seconds_to_first_step = None
-    if not all(plan.finished for plan in plans):
+    if all(plan.finished for plan in plans):
+        registered = send_all(recipe, plans)
+    else:
+        warn_of_nothing_to_watch(recipe, plans)
         with watching(recipe, plans, started) as watch, environment(DRIVER_ENVIRONMENT), start_ray():
             _fit(recipe, plans)
-        seconds_to_first_step = watch.seconds_to_first_step
+        seconds_to_first_step, registered = watch.seconds_to_first_step, watch.registered
     return {
         "model": str(plans[-1].model),
+        "registered": registered,
         "seconds": time.monotonic() - started,
         "seconds_to_first_step": seconds_to_first_step,
         "stages": {plan.stage.name: _stage_summary(plan) for plan in plans},
     }
+
+
+def send_late(recipe: Recipe) -> None:
+    """Send to MLflow what it has not got yet of a training that is whole: after a server was not there."""
+    recipe = with_absolute_paths(recipe)
+    if not is_sent(recipe):
+        send_all(recipe, plan_stages(recipe))
+
+
+def warn_of_nothing_to_watch(recipe: Recipe, plans: list[StagePlan]) -> None:
+    """Say which stages validate or draw samples by the recipe, but have no clip of split `validation`.
+
+    A warning, no error: whether any is kept is known after curation only, and training does not need it.
+    """
+    for plan in plans:
+        settings = plan.settings
+        asked = [
+            name
+            for name in ("validate_every_steps", "sample_every_steps")
+            if getattr(settings, name) is not None
+        ]
+        if asked and not plan.validation_clips and not plan.finished:
+            names = " and ".join(f"train.{name}" for name in asked)
+            stderr_console().print(
+                f"warning: {names} will do nothing in stage {plan.stage.name}: tier {plan.stage.tier} has no "
+                "clip of split 'validation'. Name the column of splits with data.columns.split and list "
+                "'validation' in curation.precompute.splits "
+                f"(now {list(recipe.curation.precompute.splits)}), then curate again.",
+                markup=False,
+                style="yellow",
+            )
 
 
 def build_pipeline(recipe: Recipe) -> Any:
@@ -63,7 +101,7 @@ def build_pipeline(recipe: Recipe) -> Any:
 
 
 def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     settings = plans[0].settings
@@ -89,12 +127,20 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
     shutil.rmtree(folder / "ray", ignore_errors=True)
     try:
         trainer.fit()
+    except TrainingFailedError as error:
+        _raise_stopped(folder, error)
+        raise
     finally:
         shutil.rmtree(folder / "ray", ignore_errors=True)
-    if (folder / STOPPED).is_file():
-        raise TrainingError(json.loads((folder / STOPPED).read_text())["error"])
+    _raise_stopped(folder)
     if missing := [plan.stage.name for plan in plans if not plan.finished]:
         raise TrainingError(f"the workers ended without a result of stage {', '.join(missing)}")
+
+
+def _raise_stopped(folder: Path, error: Exception | None = None) -> None:
+    """Raise TrainingError with what a worker wrote down that ended the training, if one did."""
+    if (folder / STOPPED).is_file():
+        raise TrainingError(json.loads((folder / STOPPED).read_text())["error"]) from error
 
 
 def _stage_summary(plan: StagePlan) -> dict[str, Any]:

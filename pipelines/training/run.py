@@ -24,6 +24,7 @@ DRIVER_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
+RAY_BOOKS = ".ray"  # within `train/`; no stage can be called that
 
 
 class TrainingError(RuntimeError):
@@ -118,20 +119,20 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
             num_workers=settings.workers, use_gpu=settings.gpus_per_worker > 0, resources_per_worker=resources
         ),
         run_config=RunConfig(
-            name="ray",
+            name=RAY_BOOKS,
             storage_path=str(folder),
             failure_config=FailureConfig(max_failures=settings.max_failures),
         ),
     )
     # Ray keeps books of its own about a run; ours are the checkpoints.
-    shutil.rmtree(folder / "ray", ignore_errors=True)
+    shutil.rmtree(folder / RAY_BOOKS, ignore_errors=True)
     try:
         trainer.fit()
     except TrainingFailedError as error:
         _raise_stopped(folder, error)
         raise
     finally:
-        shutil.rmtree(folder / "ray", ignore_errors=True)
+        shutil.rmtree(folder / RAY_BOOKS, ignore_errors=True)
     _raise_stopped(folder)
     if missing := [plan.stage.name for plan in plans if not plan.finished]:
         raise TrainingError(f"the workers ended without a result of stage {', '.join(missing)}")

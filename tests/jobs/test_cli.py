@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("demo", "run", "curate", "train", "evaluate", "generate", "report", "benchmark", "embedded")
+COMMANDS = (
+    "demo",
+    "run",
+    "curate",
+    "train",
+    "evaluate",
+    "generate",
+    "report",
+    "benchmark",
+    "embedded",
+    "runs",
+)
 
 
 def dreamer(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -31,7 +42,7 @@ def test_help_needs_no_library_that_is_slow_to_load():
     assert printed.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", COMMANDS[:-2])
+@pytest.mark.parametrize("command", COMMANDS[:-3])
 def test_every_command_teaches_by_example(command):
     assert f"\n  dreamer {command} " in dreamer(command, "--help").stdout.replace(
         "  dreamer demo\n", "  dreamer demo \n"

@@ -29,9 +29,15 @@ STAGE = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, training_models: dict[str, str]) -> Recipe:
     """A recipe whose training is finished; MLflow knows nothing of it."""
-    recipe = world.recipe(tmp_path_factory.mktemp("registry") / "run", training_models, stages=[STAGE])
+    recipe = world.recipe(
+        tmp_path_factory.mktemp("registry") / "run",
+        training_models,
+        stages=[STAGE],
+        sample_every_steps=1,
+        sample_clips=1,
+    )
     recipe = recipe.model_copy(update={"name": "stars: red/blue"})
-    world.write_data(recipe, {"4x32x32": 4}, validation=0)
+    world.write_data(recipe, {"4x32x32": 4}, validation=1)
     world.train_here(recipe)
     return recipe
 
@@ -65,6 +71,14 @@ def test_a_finished_training_is_one_version_with_its_run_and_fingerprint(
     assert version.tags["dreamer.steps"] == "2"
     assert len(version.tags["dreamer.fingerprint"]) == 64
     assert is_sent(trained)
+
+
+def test_samples_are_artifacts_of_the_stage(trained: Recipe, client: MlflowClient) -> None:
+    state = json.loads((Path(trained.run_directory) / "train" / "mlflow.json").read_text())
+    found = client.list_artifacts(state["stages"]["low"]["run_id"], "samples")
+    assert [Path(file.path).name for file in found] == [
+        f"step-0000000{step}.{kind}" for step in (1, 2) for kind in ("mp4", "png")
+    ]
 
 
 def test_registering_on_this_disk_takes_no_room(trained: Recipe, client: MlflowClient) -> None:

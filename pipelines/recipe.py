@@ -200,7 +200,7 @@ class PrecomputeSettings(Settings):
 class CurationSettings(Settings):
     units: PositiveInt | None = Field(
         None,
-        description="units of work, fixed at the first run of a run directory; default: one for 256 sources",
+        description="units of work, fixed at the first run of a run directory; default: one for 256 sources, at least 16",
     )
     fps: PositiveFloat = Field(8, description="frames per second that clips are sampled at")
     tiers: dict[str, Annotated[tuple[BucketName, ...], Field(min_length=1)]] = Field(

@@ -56,7 +56,7 @@ def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
 def build_pipeline(recipe: Recipe) -> Any:
     """The FactorizedDreamerPipeline that training starts from: no weight of it was trained on video."""
     from pipelines.training.export import assemble_pipeline, untrained_schedule
-    from pipelines.training.stage import untrained_unet
+    from pipelines.training.start import untrained_unet
 
     unet = untrained_unet(recipe)
     return assemble_pipeline(recipe, unet, untrained_schedule(recipe, unet))

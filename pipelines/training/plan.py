@@ -11,7 +11,7 @@ from pipelines.recipe import Recipe, StageSettings, TrainSettings
 from pipelines.training.checkpoint import CheckpointError, check_identity, differences, whole_checkpoints
 from pipelines.training.index import read_index
 from pipelines.training.start import MODEL_MARKER, network_hashes, start_fingerprint
-from pipelines.training.stream import stream_fingerprint
+from pipelines.training.stream import training_stream
 
 # Settings of `train` that decide the losses; the others (workers, threads, ...) decide how fast.
 DECISIVE = (
@@ -38,6 +38,7 @@ class StagePlan:
     previous_name: str | None
     previous_model: Path | None  # result of the stage before; None: the image UNet
     clips: dict[str, int]  # of split `train` in each bucket, empty ones too
+    visits: dict[str, float]  # how often each clip of a bucket comes in the whole stage
 
     @property
     def model(self) -> Path:
@@ -66,7 +67,8 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
     for stage in settings.stages:
         before = plans[-1] if plans else None
         index = indices[_data_of(stage)]
-        clips = index.clips("train")
+        seed = int(fingerprint(recipe.seed, stage.name)[:15], 16)
+        stream = training_stream(index, settings, seed)
         steps = stage.steps if limit_steps is None else min(limit_steps, stage.steps)
         identity = {
             "seed": recipe.seed,
@@ -76,7 +78,7 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
             "model": recipe.model.model_dump(mode="json"),
             "models": models,
             "fps": recipe.curation.fps,
-            "data": stream_fingerprint(clips),
+            "data": stream.fingerprint,
             "starts_from": start
             if before is None
             else f"stage {before.stage.name} at step {before.steps}, {fingerprint(before.identity)[:12]}",
@@ -87,12 +89,16 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
             settings=settings,
             folder=layout.stage(name),
             steps=steps,
-            seed=int(fingerprint(recipe.seed, stage.name)[:15], 16),
+            seed=seed,
             identity=json.loads(json.dumps(identity)),
             has_motion_scores=index.has_motion_scores,
             previous_name=None if before is None else before.stage.name,
             previous_model=None if before is None else before.model,
             clips={bucket.name: len(bucket) for bucket in index.by_split["train"]},
+            visits={
+                name: steps * settings.global_batch_clips * share / len(stream.buckets[name])
+                for name, share in stream.bucket_shares.items()
+            },
         )
         _check_results(plan)
         plans.append(plan)

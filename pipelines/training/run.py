@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.cluster import environment, start_ray
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.training.forecast import show_plans
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan, plan_stages
 from pipelines.training.watch import watching
@@ -42,6 +43,7 @@ def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
     plans = plan_stages(recipe, limit_steps=limit_steps)
     seconds_to_first_step = None
     if not all(plan.finished for plan in plans):
+        show_plans(plans)
         with watching(recipe, plans, started) as watch, environment(DRIVER_ENVIRONMENT), start_ray():
             _fit(recipe, plans)
         seconds_to_first_step = watch.seconds_to_first_step

@@ -34,7 +34,14 @@ from pipelines.training.partition import Partition
 from pipelines.training.parts import select_trainable, transfer_report
 from pipelines.training.plan import StagePlan
 from pipelines.training.start import MODEL_MARKER, first_unet, unet_settings
-from pipelines.training.stream import ReadAhead, RowReader, Sample, SampleStream, worker_slice
+from pipelines.training.stream import (
+    ReadAhead,
+    RowReader,
+    Sample,
+    SampleStream,
+    training_stream,
+    worker_slice,
+)
 
 
 @dataclass
@@ -208,12 +215,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
         restore(checkpoint, partition, ema)
         step = checkpoint.position.step
     index = read_index(recipe, plan.stage)
-    stream = SampleStream(
-        index.clips("train"),
-        seed=plan.seed,
-        batch_samples=plan.settings.global_batch_clips,
-        shares=index.shares,
-    )
+    stream = training_stream(index, plan.settings, plan.seed)
     reader = RowReader(index.load, index.decode)
     schedule = noise_schedule(plan.stage)
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.training.index import BucketClips, RowGroup
+from pipelines.recipe import TrainSettings
+from pipelines.training.index import BucketClips, ClipIndex, RowGroup
 
 WINDOW_ROW_GROUPS = 8
 CACHE_BYTES = 2**29
@@ -100,9 +101,18 @@ class SampleStream:
         key = repr((self.seed, self.fingerprint, *what)).encode()
         return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(key).digest(), "big")))
 
-    def repetitions(self) -> dict[str, int]:
-        """Buckets with fewer clips than a batch, whose clips repeat within it, and how many they have."""
-        return {name: len(c) for name, c in self.buckets.items() if len(c) < self.batch_samples}
+    @property
+    def bucket_shares(self) -> dict[str, float]:
+        """Share of the samples that come from each bucket."""
+        turns = sum(self.turns.values())
+        return {name: times / turns for name, times in self.turns.items()}
+
+
+def training_stream(index: ClipIndex, settings: TrainSettings, seed: int) -> SampleStream:
+    """The stream of a stage over the clips of its index."""
+    return SampleStream(
+        index.clips("train"), seed=seed, batch_samples=settings.global_batch_clips, shares=index.shares
+    )
 
 
 def _turns(

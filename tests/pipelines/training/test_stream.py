@@ -69,7 +69,7 @@ def test_a_batch_is_of_one_bucket_and_the_smallest_bucket_has_its_turn() -> None
     batches = [{sample.bucket for sample in one.batch(i)} for i in range(22)]
     assert all(len(batch) == 1 for batch in batches)
     assert sum(batch == {"b1"} for batch in batches) == 2  # one turn in each of two rounds
-    assert one.repetitions() == {"b1": 3}
+    assert one.bucket_shares == {"b0": 10 / 11, "b1": 1 / 11}
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"fingerprint": "g"}])

@@ -17,6 +17,7 @@ from pipelines.training.batch import Encoders, prepare
 from pipelines.training.checkpoint import CheckpointError, CheckpointReader, whole_checkpoints
 from pipelines.training.ema import decay
 from pipelines.training.engine import learning_rate
+from pipelines.training.forecast import show_plans
 from pipelines.training.group import TrainingStoppedError
 from pipelines.training.index import ShardError, read_index
 from pipelines.training.log import read_log
@@ -344,6 +345,20 @@ def test_shards_that_do_not_fit_the_recipe_are_refused(
     world.write_data(recipe, CLIPS, **metadata)
     with pytest.raises(ShardError, match=message):
         plan_stages(recipe)
+
+
+def test_what_is_left_out_or_repeats_is_said_before_the_start(
+    run_directory: Path, training_models: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [STAGE, {"name": "high", "tier": "high", "steps": 10, "learning_rate": 1e-3}]
+    recipe = world.recipe(run_directory, training_models, stages=both)
+    world.write_data(recipe, {"4x32x32": 10, "4x32x64": 2})
+    show_plans(plan_stages(recipe))
+    lines = [line.split() for line in capsys.readouterr().err.splitlines()]
+    assert ["low", "4x32x32", "10", "2.4", "times"] in lines  # 6 steps of 4
+    assert ["high", "4x64x64", "0", *["left", "out:", "no", "clip", "of", "split", "train"]] in lines
+    repeats = "20.0 times less than a batch: they repeat in it"
+    assert ["high", "4x32x64", "2", *repeats.split()] in lines
 
 
 def test_kept_clips_without_a_shard_are_refused(recipe: Recipe) -> None:

@@ -58,4 +58,6 @@ def training_rows(summary: Summary) -> Rows:
             f"{stage['loss_mean_of_last_50']:.4f}, {stage['samples_per_second']:.1f} clips/s, "
             f"{duration(stage['seconds'])}",
         )
+    if (seconds := summary["seconds_to_first_step"]) is not None:
+        yield "first step", f"{seconds:.1f} s after the start"
     yield "model", summary["model"]

@@ -59,6 +59,8 @@ def training_rows(summary: Summary) -> Rows:
             f"{stage['loss_mean_of_last_50']:.4f}, {stage['samples_per_second']:.1f} clips/s, "
             f"{duration(stage['seconds'])}",
         )
+    if (seconds := summary["seconds_to_first_step"]) is not None:
+        yield "first step", f"{seconds:.1f} s after the start"
     yield "model", summary["model"]
     if (registered := summary.get("registered")) is not None:
         yield "in MLflow", f"models:/{registered['name']}/{registered['version']}"

@@ -1,8 +1,10 @@
 """The training loop of a stage, as every worker runs it."""
 
+import torch
+
 from pipelines.training.checkpoint import save_checkpoint
 from pipelines.training.ema import decay
-from pipelines.training.engine import clip_ratio, learning_rate, set_learning_rate, take_step
+from pipelines.training.engine import backward, clip_ratio, learning_rate, set_learning_rate, take_step
 from pipelines.training.group import check_finite
 from pipelines.training.log import StepClock, peak_memory_gb
 from pipelines.training.memory import MemoryWatch
@@ -22,17 +24,19 @@ def train_stage(run: StageRun, memory: MemoryWatch) -> None:
     clock = StepClock(group.device)
     for step in range(run.step + 1, run.last_step + 1):
         memory.reads(step)
-        ready = next(run.batches)
-        memory.trains(step, ready)
+        parts = next(run.batches)
+        memory.trains(step, parts[0])
         clock.lap("data")
 
         rate = learning_rate(stage, step, run.last_step)
         set_learning_rate(run.engine, rate)
-        losses = run.losses(ready)
-        clock.lap("forward")
-
-        run.engine.backward(losses.total)
-        loss, loss_diffusion, loss_flow = group.means(*losses)
+        seen = []
+        for number, losses in enumerate(run.losses(parts), start=1):
+            clock.lap("forward")
+            backward(run.engine, losses.total, last=number == len(parts))
+            seen.append(torch.stack(losses).detach())
+            clock.lap("backward")
+        loss, loss_diffusion, loss_flow = group.means(*torch.stack(seen).mean(0))
         check_finite("loss", loss, step, run.clip_ids)
         clock.lap("backward")
 
@@ -57,7 +61,7 @@ def train_stage(run: StageRun, memory: MemoryWatch) -> None:
                     "clip_ratio": clip_ratio(grad_norm, settings.max_grad_norm),
                     **seconds,
                     "samples_per_second": settings.global_batch_clips / seconds["seconds_total"],
-                    "model_tflops": run.batch_tflop(ready) / seconds["seconds_total"],
+                    "model_tflops": run.batch_tflop(parts[0]) / seconds["seconds_total"],
                     "peak_memory_gb": peak_memory_gb(group.device),
                 }
             )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipelines.recipe import TrainSettings
 from pipelines.training.group import Group, TrainingStoppedError
 from pipelines.training.log import peak_memory_gb
 from pipelines.training.plan import StagePlan
@@ -16,6 +15,13 @@ if TYPE_CHECKING:
 
 # How allocators on the host say it; CUDA has an exception of its own.
 HOST_ALLOCATORS = ("can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
+
+# What a level of ZeRO divides among the workers.
+DIVIDED = {
+    1: "the optimizer's state",
+    2: "the optimizer's state and gradients",
+    3: "the optimizer's state, gradients and weights",
+}
 
 
 class OutOfMemoryError(TrainingStoppedError):
@@ -50,13 +56,14 @@ class MemoryWatch:
 
     def _message(self, error: BaseException) -> str:
         plan, group, settings = self.plan, self.group, self.plan.settings
+        share = settings.global_batch_clips // group.size
         reason = next(
             (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
         )
         return (
             f"stage {plan.stage.name} ran out of memory {self.where}, on worker {group.rank} "
-            f"({group.device}): micro batch {settings.global_batch_clips // group.size} clips "
-            f"({settings.global_batch_clips} among {group.size} workers), ZeRO {settings.zero_stage}, "
+            f"({group.device}): {settings.micro_batch_clips or share} clips at a time "
+            f"({settings.global_batch_clips} a step among {group.size} workers), ZeRO {settings.zero_stage}, "
             f"{settings.precision}, {peak_memory_gb(group.device):.1f} GB held at most. "
             f"The allocator: {reason}\n"
             "What needs less memory, the least costly first:\n"
@@ -74,30 +81,28 @@ def is_out_of_memory(error: BaseException) -> bool:
 def remedies(plan: StagePlan, group: Group) -> list[str]:
     """Settings to change, with values, for those that can still be changed."""
     settings = plan.settings
-    micro, batch = settings.global_batch_clips // group.size, settings.global_batch_clips
-    found = []
-    if _is_off(settings, "activation_checkpointing"):
-        found.append("train.activation_checkpointing=true   activations are computed twice, the losses stay")
+    batch, share = settings.global_batch_clips, settings.global_batch_clips // group.size
+    micro, where = settings.micro_batch_clips or share, "GPU" if group.device.type == "cuda" else "machine"
     more = next((n for n in range(group.size + 1, batch + 1) if batch % n == 0), None)
-    if micro > 1 and more is not None:
-        each = "GPU" if group.device.type == "cuda" else "machine"
-        found.append(
-            f"train.workers={more}   micro batch {batch // more}, the losses stay; each has its own {each}"
-        )
-    if settings.zero_stage < 3 and group.size > 1:
-        divides = ("optimizer", "optimizer and gradients", "optimizer, gradients and weights")
-        level = settings.zero_stage + 1
-        found.append(f"train.zero_stage={level}   divides {divides[level - 1]} among the workers")
-    if _is_off(settings, "offload_optimizer"):
-        found.append("train.offload_optimizer=true   the optimizer's moments lie in the host's memory")
-    if settings.precision == "fp32":
-        found.append("train.precision=bf16   half the activations; training starts anew")
+    found = []
     if micro > 1:
-        smaller = group.size * max(1, micro // 2)
+        half = next(n for n in range(micro // 2, 0, -1) if share % n == 0)
+        found.append(f"train.micro_batch_clips={half}   more passes for a step, the losses stay")
+    if not settings.activation_checkpointing:
+        found.append("train.activation_checkpointing=true   a third more work, the losses stay")
+    if settings.zero_stage < 3 and group.size > 1:
+        level = settings.zero_stage + 1
+        found.append(f"train.zero_stage={level}   divides {DIVIDED[level]} among the workers")
+    if not settings.offload_optimizer and settings.zero_stage > 0 and group.device.type == "cuda":
+        found.append("train.offload_optimizer=true   AdamW's state and step move to the CPU")
+    if share > 1 and more is not None:
+        found.append(
+            f"train.workers={more}   {batch // more} clips for each, which needs a {where} of its own"
+        )
+    if settings.precision == "fp32" and settings.zero_stage > 0:
+        found.append("train.precision=bf16   half the activations; training starts anew")
+    if share > 1:
+        smaller = group.size * (share // 2)
         found.append(f"train.global_batch_clips={smaller}   other losses; training starts anew")
     found.append(f"curation.tiers.{plan.stage.tier}=[...]   smaller or shorter buckets; curates anew")
     return found
-
-
-def _is_off(settings: TrainSettings, name: str) -> bool:
-    return name in type(settings).model_fields and not getattr(settings, name)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import environment, start_ray
-from pipelines.progress import stderr_console
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.training.forecast import show_plans, warn_of_nothing_to_watch
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan, plan_stages
 from pipelines.training.tracking import is_sent
@@ -48,7 +48,8 @@ def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
     if all(plan.finished for plan in plans):
         registered = send_all(recipe, plans)
     else:
-        warn_of_nothing_to_watch(recipe, plans)
+        show_plans(plans)
+        warn_of_nothing_to_watch(plans)
         with watching(recipe, plans, started) as watch, environment(DRIVER_ENVIRONMENT), start_ray():
             _fit(recipe, plans)
         seconds_to_first_step, registered = watch.seconds_to_first_step, watch.registered
@@ -68,34 +69,10 @@ def send_late(recipe: Recipe) -> None:
         send_all(recipe, plan_stages(recipe))
 
 
-def warn_of_nothing_to_watch(recipe: Recipe, plans: list[StagePlan]) -> None:
-    """Say which stages validate or draw samples by the recipe, but have no clip of split `validation`.
-
-    A warning, no error: whether any is kept is known after curation only, and training does not need it.
-    """
-    for plan in plans:
-        settings = plan.settings
-        asked = [
-            name
-            for name in ("validate_every_steps", "sample_every_steps")
-            if getattr(settings, name) is not None
-        ]
-        if asked and not plan.validation_clips and not plan.finished:
-            names = " and ".join(f"train.{name}" for name in asked)
-            stderr_console().print(
-                f"warning: {names} will do nothing in stage {plan.stage.name}: tier {plan.stage.tier} has no "
-                "clip of split 'validation'. Name the column of splits with data.columns.split and list "
-                "'validation' in curation.precompute.splits "
-                f"(now {list(recipe.curation.precompute.splits)}), then curate again.",
-                markup=False,
-                style="yellow",
-            )
-
-
 def build_pipeline(recipe: Recipe) -> Any:
     """The FactorizedDreamerPipeline that training starts from: no weight of it was trained on video."""
     from pipelines.training.export import assemble_pipeline, untrained_schedule
-    from pipelines.training.stage import untrained_unet
+    from pipelines.training.start import untrained_unet
 
     unet = untrained_unet(recipe)
     return assemble_pipeline(recipe, unet, untrained_schedule(recipe, unet))

@@ -52,7 +52,7 @@ def draw_samples(run: "StageRun") -> None:
         videos = run.group.all_of(_draw(run, _own_samples(run, buckets[0])))
     if run.group.rank == 0:
         count = min(run.settings.sample_clips, len(buckets[0]))  # beyond that they repeat
-        _write(run, [video for own in videos for video in own][:count])
+        _write(run, buckets[0].dataset, [video for own in videos for video in own][:count])
 
 
 def _own_samples(run: "StageRun", clips: "BucketClips") -> list["Sample"]:
@@ -62,7 +62,7 @@ def _own_samples(run: "StageRun", clips: "BucketClips") -> list["Sample"]:
     count = min(run.settings.sample_clips, len(clips))
     share = -(-count // run.group.size)
     numbers = [(run.group.rank * share + i) % count for i in range(share)]
-    return [Sample(number, clips.bucket, *clips.at(number)) for number in numbers]
+    return [Sample(number, clips.name, *clips.at(number)) for number in numbers]
 
 
 def _draw(run: "StageRun", samples: list["Sample"]) -> list[tuple[str, Any, Any]]:
@@ -125,7 +125,7 @@ def _conditions(run: "StageRun", samples: list["Sample"]) -> dict[str, Any]:
         image_noise=0.0,
         num_train_timesteps=run.schedule.num_train_timesteps,
     )
-    found = run.encoders.conditions(ready, fps=run.recipe.curation.fps, motion_scores=None)
+    found = run.encoders.conditions(ready, fps=run.recipe.curation.fps, motion_scores=False)
     return {name: t.to(run.dtype) if t.is_floating_point() else t for name, t in found.items()}
 
 
@@ -147,10 +147,10 @@ def _frames(vae: Any, latents: "Tensor") -> Any:
     return (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _write(run: "StageRun", videos: list[tuple[str, Any, Any]]) -> None:
+def _write(run: "StageRun", dataset: str, videos: list[tuple[str, Any, Any]]) -> None:
     from pipelines.media import contact_sheet, video_grid, write_mp4
 
-    captions = _captions(run, [clip_id for clip_id, _, _ in videos])
+    captions = _captions(run, dataset, [clip_id for clip_id, _, _ in videos])
     named = [(captions[clip_id], drawn, real) for clip_id, drawn, real in videos]
     folder = run.folder / FOLDER
     rows = [row for caption, drawn, real in named for row in ((caption, drawn), ("the clip itself", real))]
@@ -160,13 +160,16 @@ def _write(run: "StageRun", videos: list[tuple[str, Any, Any]]) -> None:
     writing.rename(folder / f"step-{run.step:08d}.png")
 
 
-def _captions(run: "StageRun", clip_ids: list[str]) -> dict[str, str]:
-    """What a clip was asked to be, by its id."""
+def _captions(run: "StageRun", dataset: str, clip_ids: list[str]) -> dict[str, str]:
+    """What a clip of a data set was asked to be, by its id."""
     import pyarrow.compute as pc
 
     from pipelines.curation.clip_table import read_clips
     from pipelines.layout import RunLayout
+    from pipelines.recipe import OWN_CLIPS
 
-    table = read_clips(RunLayout(Path(run.recipe.run_directory)), split="validation")
+    own = dataset == OWN_CLIPS
+    folder = run.recipe.run_directory if own else run.settings.datasets[dataset]
+    table = read_clips(RunLayout(Path(folder)), split="validation")
     rows = table.filter(pc.field("clip_id").isin(clip_ids)).to_pylist()
     return {row["clip_id"]: row["caption"] or "(no caption)" for row in rows}

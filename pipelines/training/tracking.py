@@ -62,10 +62,10 @@ class Tracker:
             if lines:
                 self._send_stage(plan, lines, outcome)
         finished = all(plan.finished for plan in self.plans)
+        self._set_status(self.state, self.state["parent"], "FINISHED" if finished else outcome or "RUNNING")
         if finished and not self.plans[-1].is_trial:
             self._register(self.plans[-1])
             self.state["sent"] = model_stamp(self.plans[-1])
-        self._set_status(self.state, self.state["parent"], "FINISHED" if finished else outcome or "RUNNING")
         self._save()
 
     @property

@@ -13,6 +13,7 @@ from pipelines.training.plan import plan_stages
 from tests.pipelines.training import training_world as world
 
 STAGE = {"name": "wide", "tier": "low", "steps": 2, "learning_rate": 1e-3}
+ON = {"activation_checkpointing": True}
 HEADROOM_BYTES = 150 * 10**6
 
 # The address space is limited when the stage stands and its first batch is to be trained on.
@@ -47,18 +48,18 @@ def test_a_worker_out_of_memory_says_where_and_what_to_change(tmp_path: Path) ->
     assert done.returncode == 1
     said = done.stderr.split("pipelines.training.memory.OutOfMemoryError: ")[-1]
     assert "stage wide ran out of memory at step 1 in bucket 4x32x32, on worker 0 (cpu)" in said
-    assert "micro batch 256 clips (256 among 1 workers), ZeRO 2, fp32" in said
-    assert "train.workers=2" in said
-    assert "train.global_batch_clips=128" in said
+    assert "256 clips at a time (256 a step among 1 workers), ZeRO 2, fp32" in said
+    for setting in ("micro_batch_clips=128", "activation_checkpointing=true", "workers=2", "precision=bf16"):
+        assert f"  train.{setting} " in said
 
 
 def test_what_is_on_already_is_not_advised(tmp_path: Path, training_models: dict[str, str]) -> None:
-    recipe = world.recipe(tmp_path / "run", training_models, zero_stage=3, precision="bf16")
+    recipe = world.recipe(tmp_path / "run", training_models, zero_stage=3, precision="bf16", **ON)
     world.write_data(recipe, {"4x32x32": 8}, validation=0)
     (plan,) = plan_stages(recipe)
     told = "\n".join(remedies(plan, Group(0, 4, torch.device("cpu"))))
     assert "curation.tiers.low" in told
-    for setting in ("zero_stage", "precision", "workers", "global_batch_clips"):  # a clip a worker
+    for setting in (*ON, "zero_stage", "precision", "workers", "batch_clips"):  # a clip a worker
         assert setting not in told
 
 

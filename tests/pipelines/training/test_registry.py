@@ -130,6 +130,11 @@ def test_a_silent_server_delays_training_by_no_more_than_the_last_send(
     assert "does not answer" in " ".join(capsys.readouterr().err.split())
 
 
+def _stage_run(recipe: Recipe) -> str:
+    state = json.loads((Path(recipe.run_directory) / "train" / "mlflow.json").read_text())
+    return state["stages"]["low"]["run_id"]
+
+
 def _status(recipe: Recipe) -> tuple[str, str]:
     """Of the recipe's run and of its stage's."""
     client = MlflowClient(tracking_uri(recipe))
@@ -154,3 +159,10 @@ def test_a_command_that_ends_early_leaves_no_run_running(
 
     Tracker(recipe, plans).send()  # the same command goes on with it
     assert _status(recipe) == ("RUNNING", "RUNNING")
+
+    stage = recipe.train.stages[0].model_copy(update={"learning_rate": 2e-3})  # type: ignore[union-attr]
+    other = recipe.model_copy(update={"train": recipe.train.model_copy(update={"stages": (stage,)})})  # type: ignore[union-attr]
+    before = _stage_run(recipe)
+    Tracker(other, plan_stages(other)).send()  # its folder was deleted, and it is trained anew
+    assert _stage_run(recipe) != before
+    assert MlflowClient(tracking_uri(recipe)).get_run(before).info.status == "KILLED"

@@ -81,9 +81,7 @@ def _describe(folder: Path, recipe: Recipe, model: FinishedModel) -> Path:
     """MLflow's folder of the model, with all of it but the weights."""
     import mlflow.pyfunc
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that `predict` has no type hints: it has a signature
-        from pipelines.evaluation.registered import CODE, MODEL_CONFIG, PIPELINE, RECIPE, signature
+    from pipelines.evaluation.registered import CODE, MODEL_CONFIG, PIPELINE, RECIPE, signature
 
     # The store's address is of no use in a version of it, and may hold a password.
     told = with_absolute_paths(recipe).model_copy(update={"tracking": TrackingSettings()})

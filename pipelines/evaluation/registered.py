@@ -26,6 +26,8 @@ class PromptsToVideos(PythonModel):
     one for each call, which the caller removes); `batch_videos`, drawn at once.
     """
 
+    _skip_type_hint_validation = True  # or MLflow warns, in colour, that `predict` has none: see `signature`
+
     def load_context(self, context: Any) -> None:
         from pipelines.evaluation.prompts import Artist  # networks' libraries only where a model is loaded
         from pipelines.recipe_file import load_recipe
@@ -37,7 +39,7 @@ class PromptsToVideos(PythonModel):
             recipe = recipe.model_copy(update={"models": models})
         self.artist = Artist(Path(context.artifacts[PIPELINE]), recipe)
 
-    # Without annotations: MLflow would take them for the model's schema, which `signature` gives.
+    # Without annotations, of which MLflow would infer another schema.
     def predict(self, context, model_input, params=None):
         """params: `frames` and `steps`, 0 for the recipe's own. Raises GenerationError that names the row."""
         import pandas as pd

@@ -81,6 +81,17 @@ def test_samples_are_artifacts_of_the_stage(trained: Recipe, client: MlflowClien
     ]
 
 
+def test_a_trial_is_not_registered(trained: Recipe, client: MlflowClient) -> None:
+    (plan,) = plans = plan_stages(trained, limit_steps=1)
+    plan.model.mkdir(parents=True)
+    (plan.model / "training.json").write_text(json.dumps({"identity": plan.identity, "step": 1}))
+    (plan.folder / "log.jsonl").write_text(json.dumps({"step": 1, "loss": 1.0}) + "\n")
+    tracker = Tracker(trained, plans)
+    tracker.send()
+    assert tracker.registered is None
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
+
+
 def test_registering_on_this_disk_takes_no_room(trained: Recipe, client: MlflowClient) -> None:
     layout = RunLayout(Path(trained.run_directory))
     weights = layout.model("low") / "unet" / "diffusion_pytorch_model.safetensors"

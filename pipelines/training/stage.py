@@ -57,7 +57,7 @@ class StageRun:
     log: StepLog | None  # worker 0 writes it
     validation_log: StepLog | None
     step: int
-    _ahead: ReadAhead
+    ahead: ReadAhead
     batches: Iterator[Prepared]
     _flop: dict[tuple[int, ...], float] = field(default_factory=dict)
 
@@ -147,7 +147,7 @@ class StageRun:
         return shapes
 
     def close(self) -> None:
-        self._ahead.close()
+        self.ahead.close()
         for log in (self.log, self.validation_log):
             if log is not None:
                 log.close()
@@ -228,7 +228,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
         log=log,
         validation_log=validation_log,
         step=step,
-        _ahead=ahead,
+        ahead=ahead,
         batches=iter(ahead),
     )
 

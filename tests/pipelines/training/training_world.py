@@ -24,7 +24,8 @@ from pipelines.curation.manifest import precompute_fingerprint
 from pipelines.curation.shards import ShardWriter, array_shapes, encode_row
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.workflow import steps_of, write_recipe
 
 WORDS = ["a", "red", "star", "moves", "left", "right"]
 TEXT_TOKENS, MOTION_TOKENS, IMAGE_TOKENS, WIDTH = 8, 6, 4, 16
@@ -196,6 +197,20 @@ def write_data(
     layout.manifest.mkdir(parents=True)
     (layout.manifest / "00000.json").write_text(json.dumps({"shards": entries}))
     write_table(clips_path(layout, 0), pa.Table.from_pylist(table, SCHEMA))
+
+
+def as_curated(recipe: Recipe) -> Path:
+    """Leave what `dreamer train` asks for beside the data: the recipe's file, and the record of curation.
+
+    Returns the file, to be given to the command.
+    """
+    recipe = with_absolute_paths(recipe)
+    layout = RunLayout(Path(recipe.run_directory))
+    write_recipe(recipe, layout)
+    curation = next(iter(steps_of(recipe, layout)))
+    record = {"step": "curate", "fingerprint": curation.fingerprint, "seconds": 0, "summary": {}, "files": {}}
+    curation.record.write_text(json.dumps(record))
+    return layout.recipe
 
 
 def shard_stamp(recipe: Recipe, bucket: str) -> dict[str, Any]:

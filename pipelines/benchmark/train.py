@@ -1,0 +1,289 @@
+"""Training against a bare PyTorch loop over the same network with its data in memory.
+
+The loops take turns, a block of the same steps each, in one process with one number of threads: whatever else
+the machine does meets them alike. Shares are medians over steps, each step against the bare loop's same step,
+which has the same clips and noise. Our loop reads batches ahead in a thread: a block ends when that thread
+rests, and its first steps, whose batches were read while another loop ran, are not counted.
+"""
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from pipelines.benchmark.bare_training import BareLoop, FrameEncoders, ModelBatch, random_frames, seconds_of
+from pipelines.cluster import environment
+from pipelines.layout import RunLayout
+from pipelines.progress import track
+from pipelines.recipe import Recipe, TrackingSettings, with_absolute_paths
+from pipelines.training.batch import Encoders, Prepared
+from pipelines.training.engine import import_deepspeed
+from pipelines.training.group import Group
+from pipelines.training.log import read_log, tail_log
+from pipelines.training.loop import train_stage
+from pipelines.training.plan import StagePlan, plan_stages
+from pipelines.training.stage import StageRun, open_stage, starting_unet
+from pipelines.training.stream import BATCHES_AHEAD
+from pipelines.workflow import write_recipe
+
+WARM_STEPS = BATCHES_AHEAD + 1  # of each block: batches that were read beforehand
+NEVER = 10**9
+PHASES = ("data", "forward", "backward", "optimizer", "checkpoint")
+
+
+class BenchmarkError(RuntimeError):
+    """A measurement that cannot be made; the message says what to do."""
+
+
+# ---------------------------------------------------------------- the loops
+
+
+@dataclass
+class OurLoop:
+    """A stage of ours, stopped after every block of steps."""
+
+    run: StageRun
+    lines: dict[int, dict[str, Any]] = field(default_factory=dict)  # of the log, by step
+
+    def block(self, last: int) -> None:
+        """Steps up to `last`, through the loop that `dreamer train` runs."""
+        self.run.plan = replace(self.run.plan, steps=last)
+        train_stage(self.run)
+        wait(self.run.ahead.waiting)
+        self.lines |= {line["step"]: line for line in read_log(self.run.folder / "log.jsonl")}
+
+    def ready(self, step: int) -> Prepared:
+        """The batch of a step as it was read; only while the thread that reads ahead rests."""
+        return self.run.ahead.prepare(step - 1)
+
+
+@dataclass
+class Measured:
+    """Seconds and losses of the bare loop, and seconds of what it is spared, by step."""
+
+    seconds: dict[int, float] = field(default_factory=dict)
+    losses: dict[int, float] = field(default_factory=dict)
+    text: dict[int, float] = field(default_factory=dict)
+    frames: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+def measure_training(
+    recipe: Recipe, command: Sequence[str], *, stage: str | None, block_steps: int, blocks: int
+) -> dict[str, Any]:
+    """Our loop at ZeRO 2 (or the recipe's level below) and ZeRO 3 beside the bare loop, in fp32, one worker.
+
+    The recipe's run directory must have been curated; nothing is written there. command: arguments that
+    start `dreamer train`, for the seconds to its first step. stage: name of one; default: the first. It
+    starts from the image UNet. block_steps: steps of a block that are counted. Raises BenchmarkError for a
+    stage that does not exist, and what `dreamer train` raises when there is no data.
+    """
+    recipe = one_stage(with_absolute_paths(recipe), stage)
+    assert recipe.train is not None
+    device = torch.device("cuda" if recipe.train.gpus_per_worker else "cpu")
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as scratch:
+        first = seconds_to_first_step(recipe, command, Path(scratch) / "first")
+        torch.set_num_threads(recipe.train.threads_per_worker or threads)
+        try:
+            with group_of_one(device) as group:
+                return compare(recipe, group, Path(scratch), block_steps, blocks) | {"first_step": first}
+        finally:
+            torch.set_num_threads(threads)
+
+
+def one_stage(recipe: Recipe, name: str | None) -> Recipe:
+    """The recipe with one of its stages alone, at a constant rate, without what interrupts its steps."""
+    if recipe.train is None:
+        raise BenchmarkError(f"recipe {recipe.name!r} has no section `train`")
+    stages = {stage.name: stage for stage in recipe.train.stages}
+    chosen = stages.get(name) if name else recipe.train.stages[0]
+    if chosen is None:
+        raise BenchmarkError(f"no stage {name!r} in this recipe; it has {', '.join(stages)}")
+    plain = chosen.model_copy(update={"steps": NEVER, "warmup_steps": 0, "decay_steps": 0})
+    train = recipe.train.model_copy(
+        update={"stages": (plain,), "checkpoint_every_steps": NEVER, "validate_every_steps": None}
+    )
+    return recipe.model_copy(
+        update={"train": train, "evaluate": None, "tracking": TrackingSettings(experiment="benchmark")}
+    )
+
+
+@contextmanager
+def group_of_one(device: torch.device) -> Iterator[Group]:
+    """A process group of this process alone, the one that exists if there is one."""
+    import_deepspeed()
+    with environment({"LOCAL_RANK": "0"}):
+        if dist.is_initialized():
+            yield Group.current(device)
+            return
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        try:
+            yield Group.current(device)
+        finally:
+            dist.destroy_process_group()
+
+
+def open_loop(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders, zero_stage: int) -> OurLoop:
+    assert recipe.train is not None
+    settings = {"workers": 1, "zero_stage": zero_stage, "precision": "fp32"}
+    train = recipe.train.model_copy(update=settings)
+    plan = replace(plan, settings=train, folder=plan.folder / f"zero-{zero_stage}")
+    return OurLoop(open_stage(recipe.model_copy(update={"train": train}), plan, group, encoders))
+
+
+def compare(recipe: Recipe, group: Group, scratch: Path, block_steps: int, blocks: int) -> dict[str, Any]:
+    """Run the loops in turns and put what they took beside each other."""
+    assert recipe.train is not None
+    (plan,) = plan_stages(recipe)
+    block = WARM_STEPS + block_steps
+    plan = replace(plan, folder=scratch, steps=(blocks + 1) * block)
+    encoders = Encoders.load(recipe, group.device)
+    with ExitStack() as stack:
+        loops = {
+            level: open_loop(recipe, plan, group, encoders, level)
+            for level in (min(recipe.train.zero_stage, 2), 3)
+        }
+        for loop in loops.values():
+            stack.callback(loop.run.close)
+        main = next(iter(loops.values()))
+        bare = bare_loop(recipe, plan, main.run)
+        frame_encoders, measured = FrameEncoders(recipe, group.device), Measured()
+        with track(blocks + 1, "benchmark: blocks") as progress:
+            for number in range(blocks + 1):
+                steps = range(number * block + 1, (number + 1) * block + 1)
+                turns: list[Any] = [*loops.values(), bare, frame_encoders]
+                for turn in turns[number % len(turns) :] + turns[: number % len(turns)]:
+                    take_turn(turn, main, steps, measured)
+                progress.advance()
+    counted = [s for s in measured.seconds if s > block and (s - 1) % block >= WARM_STEPS]
+    return {
+        "stage": plan.stage.name,
+        "batch_clips": recipe.train.global_batch_clips,
+        "clips": plan.clips,
+        "threads": torch.get_num_threads(),
+        "device": group.device.type,
+        "steps": len(counted),
+        **figures(recipe.train.global_batch_clips, loops, measured, counted),
+    }
+
+
+def bare_loop(recipe: Recipe, plan: StagePlan, ours: StageRun) -> BareLoop:
+    """Over a network of its own, with our weights at the start."""
+    network, _ = starting_unet(recipe, plan)
+    trained = set(ours.trained)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return BareLoop(network.to(ours.group.device).train(), plan.stage, plan.settings, ours.schedule)
+
+
+def take_turn(turn: Any, main: OurLoop, steps: range, measured: Measured) -> None:
+    """One block of one loop; batches of the others are made ready before the clock runs."""
+    if isinstance(turn, OurLoop):
+        turn.block(steps[-1])
+        return
+    device = main.run.group.device
+    ready = {step: main.ready(step) for step in steps}
+    if isinstance(turn, FrameEncoders):
+        for step, each in ready.items():
+            measured.text[step], _ = seconds_of(lambda each=each: main.run.model_batch(each), device)
+            frames = random_frames(len(each.samples), each.samples[0].bucket)
+            measured.frames[step] = turn.seconds(frames)
+        return
+    batches: dict[int, ModelBatch] = {step: main.run.model_batch(each) for step, each in ready.items()}
+    for step, batch in batches.items():
+        measured.seconds[step], measured.losses[step] = seconds_of(
+            lambda step=step, batch=batch: turn.step(step, NEVER, batch), device
+        )
+
+
+# ---------------------------------------------------------------- the figures
+
+
+def figures(
+    clips: int, loops: dict[int, OurLoop], measured: Measured, counted: Sequence[int]
+) -> dict[str, Any]:
+    """Medians over the counted steps; `overhead` is 0 for a loop as fast as the bare one."""
+    main = next(iter(loops.values()))
+    lines = [main.lines[step] for step in counted]
+    seconds = {level: [loop.lines[s]["seconds_total"] for s in counted] for level, loop in loops.items()}
+    bare = [measured.seconds[step] for step in counted]
+    text = [measured.text[step] for step in counted]
+    ours = next(iter(seconds.values()))
+    parts = {name: [measured.frames[s][name] for s in counted] for name in ("vae", "image_encoder")}
+    encoding = [sum(each) for each in zip(*parts.values(), strict=True)]
+    return {
+        "loops": {
+            "bare": _speed(clips, bare),
+            **{
+                f"zero_{level}": _speed(clips, each) | {"overhead": _median_ratio(each, bare) - 1}
+                for level, each in seconds.items()
+            },
+        },
+        "phases_seconds": {phase: median(line[f"seconds_{phase}"] for line in lines) for phase in PHASES},
+        "data_wait_share": sum(line["seconds_data"] for line in lines) / sum(ours),
+        "text_encoders_share": _median_ratio(text, ours),
+        "overhead_without_text_encoders": _median_ratio(
+            [a - b for a, b in zip(ours, text, strict=True)], bare
+        )
+        - 1,
+        "on_the_fly": {
+            "seconds": median(a + b for a, b in zip(ours, encoding, strict=True)),
+            "times_as_long": _median_ratio([a + b for a, b in zip(ours, encoding, strict=True)], ours),
+            **{f"{name}_seconds": median(each) for name, each in parts.items()},
+            "text_encoders_seconds": median(text),
+        },
+        "largest_difference_of_a_loss": {
+            f"zero_{level}": max(abs(loop.lines[s]["loss"] - loss) for s, loss in measured.losses.items())
+            for level, loop in loops.items()
+        },
+    }
+
+
+def _speed(clips: int, seconds: Sequence[float]) -> dict[str, float]:
+    return {"seconds": median(seconds), "samples_per_second": clips / median(seconds)}
+
+
+def _median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    return median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+# ---------------------------------------------------------------- the whole command
+
+
+def seconds_to_first_step(recipe: Recipe, command: Sequence[str], folder: Path) -> dict[str, float]:
+    """Start `dreamer train` as a process, on the recipe's data, and look for its first step.
+
+    Raises BenchmarkError with what the command said when it failed.
+    """
+    assert recipe.train is not None
+    layout = RunLayout(folder)
+    folder.mkdir(parents=True)
+    layout.data.symlink_to(RunLayout(Path(recipe.run_directory)).data)
+    write_recipe(recipe.model_copy(update={"run_directory": str(folder)}), layout)
+    log = layout.log(f"first-1-steps/{recipe.train.stages[0].name}")
+    arguments = [*command, str(layout.recipe), "--limit-steps", "1", "--json"]
+    with (folder / "stdout").open("w+b") as stdout, (folder / "stderr").open("w+b") as stderr:
+        started = time.perf_counter()
+        process = subprocess.Popen(arguments, stdout=stdout, stderr=stderr)
+        first: float | None = None
+        while process.poll() is None:
+            if first is None and tail_log(log):
+                first = time.perf_counter() - started
+            time.sleep(0.01)
+        stderr.seek(0)
+        stdout.seek(0)
+        if process.returncode or first is None:
+            raise BenchmarkError(f"{' '.join(arguments)} failed:\n{stderr.read().decode()[-2000:]}")
+        summary = json.loads(stdout.read())
+    return {"seconds": first, "workers": recipe.train.workers, "whole_command_seconds": summary["seconds"]}

@@ -6,7 +6,6 @@ which has the same clips and noise. Our loop reads batches ahead in a thread: a 
 rests, and its first steps, whose batches were read while another loop ran, are not counted.
 """
 
-import json
 import subprocess
 import tempfile
 import time
@@ -29,6 +28,7 @@ from pipelines.recipe import Recipe, TrackingSettings, with_absolute_paths
 from pipelines.training.batch import Encoders, Prepared
 from pipelines.training.engine import import_deepspeed
 from pipelines.training.group import Group
+from pipelines.training.index import ClipIndex, check_shards
 from pipelines.training.log import read_log, tail_log
 from pipelines.training.loop import train_stage
 from pipelines.training.plan import StagePlan, plan_stages
@@ -80,29 +80,50 @@ class Measured:
 def measure_training(
     recipe: Recipe, command: Sequence[str], *, stage: str | None, block_steps: int, blocks: int
 ) -> dict[str, Any]:
-    """Our loop at ZeRO 2 (or the recipe's level below) and ZeRO 3 beside the bare loop, in fp32, one worker.
+    """What `measure_loops` tells, and how long `dreamer train` takes to its first step.
 
-    The recipe's run directory must have been curated; nothing is written there. command: arguments that
-    start `dreamer train`, for the seconds to its first step. stage: name of one; default: the first. It
-    starts from the image UNet. block_steps: steps of a block that are counted. Raises BenchmarkError for a
-    stage that does not exist, and what `dreamer train` raises when there is no data.
+    command: arguments that start it. Raises what `measure_loops` and `seconds_to_first_step` raise.
     """
     recipe = one_stage(with_absolute_paths(recipe), stage)
+    with beside_the_run(recipe) as scratch:
+        first = seconds_to_first_step(scratch, command)
+        return measure_loops(scratch, block_steps, blocks) | {"first_step": first}
+
+
+def measure_loops(recipe: Recipe, block_steps: int, blocks: int) -> dict[str, Any]:
+    """Our loop at ZeRO 2 (or the recipe's level below) and ZeRO 3 beside the bare loop, in fp32, one worker.
+
+    recipe: of `one_stage`; loops write to its run directory. block_steps: steps of a block that are counted.
+    """
     assert recipe.train is not None
     device = torch.device("cuda" if recipe.train.gpus_per_worker else "cpu")
     threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as scratch:
-        first = seconds_to_first_step(recipe, command, Path(scratch) / "first")
-        torch.set_num_threads(recipe.train.threads_per_worker or threads)
-        try:
-            with group_of_one(device) as group:
-                return compare(recipe, group, Path(scratch), block_steps, blocks) | {"first_step": first}
-        finally:
-            torch.set_num_threads(threads)
+    torch.set_num_threads(recipe.train.threads_per_worker or threads)
+    try:
+        with group_of_one(device) as group:
+            return compare(recipe, group, block_steps, blocks)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def beside_the_run(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe in a run directory for the time being, with the clips and shards of its own.
+
+    Raises FileNotFoundError and ShardError, with what to do, when those are not there or of other settings.
+    """
+    assert recipe.train is not None
+    check_shards(recipe, ClipIndex.read(recipe, recipe.train.stages[0].tier))
+    with tempfile.TemporaryDirectory() as folder:
+        RunLayout(Path(folder)).data.symlink_to(RunLayout(Path(recipe.run_directory)).data)
+        yield recipe.model_copy(update={"run_directory": folder})
 
 
 def one_stage(recipe: Recipe, name: str | None) -> Recipe:
-    """The recipe with one of its stages alone, at a constant rate, without what interrupts its steps."""
+    """The recipe with one of its stages alone, at a constant rate, without what interrupts its steps.
+
+    name: default: the first. Raises BenchmarkError when there is no such stage.
+    """
     if recipe.train is None:
         raise BenchmarkError(f"recipe {recipe.name!r} has no section `train`")
     stages = {stage.name: stage for stage in recipe.train.stages}
@@ -142,12 +163,12 @@ def open_loop(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders,
     return OurLoop(open_stage(recipe.model_copy(update={"train": train}), plan, group, encoders))
 
 
-def compare(recipe: Recipe, group: Group, scratch: Path, block_steps: int, blocks: int) -> dict[str, Any]:
+def compare(recipe: Recipe, group: Group, block_steps: int, blocks: int) -> dict[str, Any]:
     """Run the loops in turns and put what they took beside each other."""
     assert recipe.train is not None
     (plan,) = plan_stages(recipe)
     block = WARM_STEPS + block_steps
-    plan = replace(plan, folder=scratch, steps=(blocks + 1) * block)
+    plan = replace(plan, steps=(blocks + 1) * block)
     encoders = Encoders.load(recipe, group.device)
     with ExitStack() as stack:
         loops = {
@@ -261,29 +282,25 @@ def _median_ratio(numerators: Sequence[float], denominators: Sequence[float]) ->
 # ---------------------------------------------------------------- the whole command
 
 
-def seconds_to_first_step(recipe: Recipe, command: Sequence[str], folder: Path) -> dict[str, float]:
-    """Start `dreamer train` as a process, on the recipe's data, and look for its first step.
+def seconds_to_first_step(recipe: Recipe, command: Sequence[str]) -> dict[str, float]:
+    """Start `dreamer train` as a process and look for its first step.
 
     Raises BenchmarkError with what the command said when it failed.
     """
     assert recipe.train is not None
-    layout = RunLayout(folder)
-    folder.mkdir(parents=True)
-    layout.data.symlink_to(RunLayout(Path(recipe.run_directory)).data)
-    write_recipe(recipe.model_copy(update={"run_directory": str(folder)}), layout)
+    layout = RunLayout(Path(recipe.run_directory))
+    write_recipe(recipe, layout)
     log = layout.log(f"first-1-steps/{recipe.train.stages[0].name}")
     arguments = [*command, str(layout.recipe), "--limit-steps", "1", "--json"]
-    with (folder / "stdout").open("w+b") as stdout, (folder / "stderr").open("w+b") as stderr:
+    with tempfile.TemporaryFile() as said:
         started = time.perf_counter()
-        process = subprocess.Popen(arguments, stdout=stdout, stderr=stderr)
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=said)
         first: float | None = None
         while process.poll() is None:
             if first is None and tail_log(log):
                 first = time.perf_counter() - started
             time.sleep(0.01)
-        stderr.seek(0)
-        stdout.seek(0)
         if process.returncode or first is None:
-            raise BenchmarkError(f"{' '.join(arguments)} failed:\n{stderr.read().decode()[-2000:]}")
-        summary = json.loads(stdout.read())
-    return {"seconds": first, "workers": recipe.train.workers, "whole_command_seconds": summary["seconds"]}
+            said.seek(0)
+            raise BenchmarkError(f"{' '.join(arguments)} failed:\n{said.read().decode()[-2000:]}")
+    return {"seconds": first, "workers": recipe.train.workers}

@@ -13,7 +13,13 @@ from pipelines.training.group import Group, TrainingStoppedError
 from pipelines.training.worker import LOCK, sole_writer
 
 ALONE = Group(rank=0, size=1, device=torch.device("cpu"))
-HOLD = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+HOLD = """
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print(flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """A run goes on with another number of workers: the same clips in the same order, the same losses."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,9 @@ def note_clips(stage_run: StageRun, ready: Prepared) -> None:
         file.write(json.dumps({"step": stage_run.step + 1, "clips": clips}) + "\n")
 
 
-def run_noting_worker(config: dict[str, Any]) -> None:
-    """The worker of `dreamer train`, which also notes its clips; its process ends with it."""
+@contextmanager
+def noting_clips() -> Iterator[None]:
+    """Training in this process notes its clips."""
     losses = StageRun.losses
 
     def noted(self: StageRun, ready: Prepared) -> Any:
@@ -45,9 +48,15 @@ def run_noting_worker(config: dict[str, Any]) -> None:
 
     StageRun.losses = noted  # type: ignore[method-assign]
     try:
-        run_worker(config)
+        yield
     finally:
         StageRun.losses = losses  # type: ignore[method-assign]
+
+
+def run_noting_worker(config: dict[str, Any]) -> None:
+    """The worker of `dreamer train`, which also notes its clips."""
+    with noting_clips():
+        run_worker(config)
 
 
 def trained_clips(folder: Path) -> list[tuple[int, list[str]]]:
@@ -73,9 +82,10 @@ def test_two_workers_then_one_then_two_train_as_one_does(
 ) -> None:
     for name in ("whole", "divided"):
         world.write_data(recipe(tmp_path / name, training_models, 1, STEPS), {"4x64x64": 9, "4x32x64": 7})
+    with noting_clips():
+        world.train_here(recipe(tmp_path / "whole", training_models, 1, STEPS))
     monkeypatch.setattr(run, "run_worker", run_noting_worker)
     with start_ray(2):
-        run.train(recipe(tmp_path / "whole", training_models, 1, STEPS))
         for workers, steps in SEGMENTS:
             run.train(recipe(tmp_path / "divided", training_models, workers, steps))
     whole, divided = (tmp_path / name / "train" / "low" for name in ("whole", "divided"))

@@ -268,7 +268,9 @@ def _training_rows(summary: Summary) -> Rows:
         f"{summary['threads']} threads, medians of {summary['steps']} steps",
     )
     for name, loop in summary["loops"].items():
-        overhead = f", {loop['overhead']:+.1%}" if "overhead" in loop else ""
+        overhead = ""
+        if "overhead" in loop:
+            overhead = f", {loop['overhead']:+.1%}; of the processor's time {loop['processor_overhead']:+.1%}"
         yield (
             LOOPS[name],
             f"{loop['samples_per_second']:.1f} clips/s, {loop['seconds'] * 1e3:.1f} ms a step{overhead}",

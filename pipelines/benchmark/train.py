@@ -54,10 +54,26 @@ class OurLoop:
 
     run: StageRun
     lines: dict[int, dict[str, Any]] = field(default_factory=dict)  # of the log, by step
+    # Seconds of the processor by step, those of the thread that reads ahead among them; none of a block's last
+    # step, which a checkpoint follows.
+    processor: dict[int, float] = field(default_factory=dict)
+    _step_began: float | None = None
+
+    def __post_init__(self) -> None:
+        self.run.batches = self._clocked(self.run.batches)
+
+    def _clocked(self, batches: Iterator[Prepared]) -> Iterator[Prepared]:
+        for batch in batches:
+            now, step = time.process_time(), self.run.step + 1
+            if self._step_began is not None:
+                self.processor[step - 1] = now - self._step_began
+            self._step_began = now
+            yield batch
 
     def block(self, last: int) -> None:
         """Steps up to `last`, through the loop that `dreamer train` runs."""
         self.run.plan = replace(self.run.plan, steps=last)
+        self._step_began = None
         train_stage(self.run)
         wait(self.run.ahead.waiting)
         self.lines |= {line["step"]: line for line in read_log(self.run.folder / "log.jsonl")}
@@ -72,6 +88,7 @@ class Measured:
     """Seconds and losses of the bare loop, and seconds of what it is spared, by step."""
 
     seconds: dict[int, float] = field(default_factory=dict)
+    processor: dict[int, float] = field(default_factory=dict)
     losses: dict[int, float] = field(default_factory=dict)
     text: dict[int, float] = field(default_factory=dict)
     frames: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -90,18 +107,22 @@ def measure_training(
         return measure_loops(scratch, block_steps, blocks) | {"first_step": first}
 
 
-def measure_loops(recipe: Recipe, block_steps: int, blocks: int) -> dict[str, Any]:
-    """Our loop at ZeRO 2 (or the recipe's level below) and ZeRO 3 beside the bare loop, in fp32, one worker.
+def measure_loops(
+    recipe: Recipe, block_steps: int, blocks: int, levels: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Our loop at some levels of ZeRO beside the bare loop, in fp32, one worker.
 
     recipe: of `one_stage`; loops write to its run directory. block_steps: steps of a block that are counted.
+    levels: default: the recipe's, at most 2, and 3. Where one loop is looked at closer, it is the first.
     """
     assert recipe.train is not None
+    levels = levels or (min(recipe.train.zero_stage, 2), 3)
     device = torch.device("cuda" if recipe.train.gpus_per_worker else "cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.train.threads_per_worker or threads)
     try:
         with group_of_one(device) as group:
-            return compare(recipe, group, block_steps, blocks)
+            return compare(recipe, group, block_steps, blocks, levels)
     finally:
         torch.set_num_threads(threads)
 
@@ -163,7 +184,9 @@ def open_loop(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders,
     return OurLoop(open_stage(recipe.model_copy(update={"train": train}), plan, group, encoders))
 
 
-def compare(recipe: Recipe, group: Group, block_steps: int, blocks: int) -> dict[str, Any]:
+def compare(
+    recipe: Recipe, group: Group, block_steps: int, blocks: int, levels: Sequence[int]
+) -> dict[str, Any]:
     """Run the loops in turns and put what they took beside each other."""
     assert recipe.train is not None
     (plan,) = plan_stages(recipe)
@@ -171,10 +194,7 @@ def compare(recipe: Recipe, group: Group, block_steps: int, blocks: int) -> dict
     plan = replace(plan, steps=(blocks + 1) * block)
     encoders = Encoders.load(recipe, group.device)
     with ExitStack() as stack:
-        loops = {
-            level: open_loop(recipe, plan, group, encoders, level)
-            for level in (min(recipe.train.zero_stage, 2), 3)
-        }
+        loops = {level: open_loop(recipe, plan, group, encoders, level) for level in levels}
         for loop in loops.values():
             stack.callback(loop.run.close)
         main = next(iter(loops.values()))
@@ -223,9 +243,11 @@ def take_turn(turn: Any, main: OurLoop, steps: range, measured: Measured) -> Non
         return
     batches: dict[int, ModelBatch] = {step: main.run.model_batch(each) for step, each in ready.items()}
     for step, batch in batches.items():
+        began = time.process_time()
         measured.seconds[step], measured.losses[step] = seconds_of(
             lambda step=step, batch=batch: turn.step(step, NEVER, batch), device
         )
+        measured.processor[step] = time.process_time() - began
 
 
 # ---------------------------------------------------------------- the figures
@@ -247,7 +269,11 @@ def figures(
         "loops": {
             "bare": _speed(clips, bare),
             **{
-                f"zero_{level}": _speed(clips, each) | {"overhead": _median_ratio(each, bare) - 1}
+                f"zero_{level}": {
+                    **_speed(clips, each),
+                    "overhead": _median_ratio(each, bare) - 1,
+                    "processor_overhead": processor_overhead(loops[level], measured, counted),
+                }
                 for level, each in seconds.items()
             },
         },
@@ -269,6 +295,12 @@ def figures(
             for level, loop in loops.items()
         },
     }
+
+
+def processor_overhead(loop: OurLoop, measured: Measured, counted: Sequence[int]) -> float:
+    """As `overhead`, in seconds of the processor: others who use the machine are not in it."""
+    both = [step for step in counted if step in loop.processor]
+    return _median_ratio([loop.processor[s] for s in both], [measured.processor[s] for s in both]) - 1
 
 
 def _speed(clips: int, seconds: Sequence[float]) -> dict[str, float]:

@@ -47,6 +47,7 @@ def test_the_bare_loop_trains_the_same(recipe: Recipe) -> None:
     # Losses of all steps: the loops would part at once if one lacked clipping, flow or a batch.
     assert max(measured["largest_difference_of_a_loss"].values()) < 1e-4
     assert measured["phases_seconds"].keys() == set(PHASES)
+    assert all(loop["processor_overhead"] > -1 for name, loop in measured["loops"].items() if name != "bare")
     assert 0 <= measured["data_wait_share"] < 1
     assert measured["on_the_fly"]["times_as_long"] > 1
     assert not (Path(recipe.run_directory) / "train").exists()

@@ -12,7 +12,7 @@ help:
 	@echo "make demo     generate videos, curate, train and evaluate: about eleven minutes on two cores"
 	@echo "make test     linter, formatter, type checker and tests"
 	@echo "make browser  Chromium for the tests that open a page, when there is none"
-	@echo "make chaos    kill curation fifty times at random moments, and compare the bytes (a quarter of an hour)"
+	@echo "make chaos    kill curation and training fifty times each at random moments, and compare (half an hour)"
 	@echo "make format   lay the code out"
 	@echo "make models   train the tiny models that are missing in pipelines/embedded/weights"
 	@echo "make clean    remove caches; runs and $(VENV) stay"
@@ -45,9 +45,10 @@ test: lint types
 browser: setup
 	@bash .ci/browser
 
-# Fifty runs of curation killed at random moments (CHAOS_SEED chooses others): the same bytes in the end.
+# Curation and training killed fifty times each at random moments (CHAOS_SEED chooses others): curation leaves
+# the same bytes in the end, training the same losses and weights.
 chaos: setup
-	CHAOS_KILLS=50 $(BIN)/python -m pytest -s tests/pipelines/curation/test_kill.py
+	CHAOS_KILLS=50 $(BIN)/python -m pytest -s tests/pipelines/curation/test_kill.py tests/pipelines/training/test_kill.py
 
 lint: setup
 	$(BIN)/ruff check

@@ -1,10 +1,13 @@
 """`dreamer benchmark`: how good and how fast the stages are, measured on this machine."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from jobs.shell import Debug, Json, Overrides, Rows, Summary, execute
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, execute
+
+LOOPS = {"bare": "bare loop", **{f"zero_{level}": f"our loop, ZeRO {level}" for level in range(4)}}
 
 benchmark = typer.Typer(
     help="How good and how fast the stages are, measured on this machine.",
@@ -221,3 +224,71 @@ def _model_line(row: dict[str, Any]) -> str:
         f"{row['peak_mb']:8,.0f} MB at peak, checkpointed "
         + ("- (it refuses)" if checkpointed is None else f"{checkpointed:,.0f} MB")
     )
+
+
+@benchmark.command()
+def train(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="Whose steps to time; default: the recipe's first.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of a block that are counted.")] = 10,
+    blocks: Annotated[int, typer.Option("--blocks", min=1, help="Blocks of each loop.")] = 8,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The training loop beside a bare PyTorch loop, on the clips of a curated run directory.
+
+    Blocks of steps of our loop (ZeRO 2, and 3) and of the bare one take turns in one process, in fp32 on one
+    worker; the bare one has its batches in memory. Then what encoding on the fly would take, and the seconds
+    from `dreamer train` to its first step. Nothing is written to the run directory.
+
+    \b
+    dreamer benchmark train runs/mine/recipe.yaml
+    dreamer benchmark train demo run_directory=runs/demo --stage high_flow --blocks 12
+    """
+
+    def work() -> Summary:
+        from pipelines.benchmark.train import measure_training
+        from pipelines.recipe_file import load_recipe
+
+        settings = load_recipe(recipe, tuple(overrides or ()))
+        command = [sys.executable, "-m", "jobs.cli", "train"]
+        return measure_training(settings, command, stage=stage, block_steps=steps, blocks=blocks)
+
+    title = "A training step beside that of a bare loop, fp32, one worker"
+    execute(title, work, _training_rows, json_output=json_output, debug=debug)
+
+
+def _training_rows(summary: Summary) -> Rows:
+    yield (
+        "stage",
+        f"{summary['stage']}: {summary['batch_clips']} clips a step of {_buckets(summary['clips'])}; "
+        f"{summary['threads']} threads, medians of {summary['steps']} steps",
+    )
+    for name, loop in summary["loops"].items():
+        overhead = ""
+        if "overhead" in loop:
+            overhead = f", {loop['overhead']:+.1%}; of the processor's time {loop['processor_overhead']:+.1%}"
+        yield (
+            LOOPS[name],
+            f"{loop['samples_per_second']:.1f} clips/s, {loop['seconds'] * 1e3:.1f} ms a step{overhead}",
+        )
+    yield "  of it text encoders", f"{summary['text_encoders_share']:.1%}"
+    yield "  of it waiting for data", f"{summary['data_wait_share']:.2%}"
+    yield "  without text encoders", f"{summary['overhead_without_text_encoders']:+.1%}"
+    flying = summary["on_the_fly"]
+    yield (
+        "encoding on the fly",
+        f"{flying['seconds'] * 1e3:.1f} ms a step, {flying['times_as_long']:.2f} times as long: VAE "
+        f"{flying['vae_seconds'] * 1e3:.1f} ms, image encoder {flying['image_encoder_seconds'] * 1e3:.1f} ms",
+    )
+    first = summary["first_step"]
+    yield "command to first step", f"{first['seconds']:.1f} s, {first['workers']} workers"
+    for name, difference in summary["largest_difference_of_a_loss"].items():
+        yield f"{LOOPS[name]}: alike", f"losses differ from the bare loop's by {difference:.1e} at most"
+
+
+def _buckets(clips: dict[str, int]) -> str:
+    return ", ".join(f"{bucket} ({number})" for bucket, number in clips.items())

@@ -64,7 +64,7 @@ class StageRun:
     log: StepLog | None  # worker 0 writes it
     validation_log: StepLog | None
     step: int
-    _ahead: ReadAhead
+    ahead: ReadAhead
     batches: Iterator[list[Prepared]]  # this worker's micro-batches of each step
     _flop: dict[tuple[int, ...], float] = field(default_factory=dict)
 
@@ -164,7 +164,7 @@ class StageRun:
         return shapes
 
     def close(self) -> None:
-        self._ahead.close()
+        self.ahead.close()
         for log in (self.log, self.validation_log):
             if log is not None:
                 log.close()
@@ -257,7 +257,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
         log=log,
         validation_log=validation_log,
         step=step,
-        _ahead=ahead,
+        ahead=ahead,
         batches=iter(ahead),
     )
 

@@ -1,9 +1,13 @@
 """What one worker of the group does: all stages in order, the finished ones skipped."""
 
+import fcntl
 import json
 import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.recipe import Recipe
 
@@ -12,6 +16,8 @@ if TYPE_CHECKING:
     from pipelines.training.plan import StagePlan
 
 STOPPED = "stopped.json"
+LOCK = ".writer"
+ORPHANS_END_SECONDS = 60.0
 
 
 def run_worker(config: dict[str, Any]) -> None:
@@ -41,7 +47,8 @@ def run_worker(config: dict[str, Any]) -> None:
         torch.set_num_threads(recipe.train.threads_per_worker)
     group = Group.current(ray.train.torch.get_device())
     try:
-        train_stages(recipe, config["plans"], group)
+        with sole_writer(Path(config["folder"]), group):
+            train_stages(recipe, config["plans"], group)
     except OutOfMemoryError as error:
         _write_stopped(Path(config["folder"]), error)
         if group.size > 1:
@@ -50,6 +57,46 @@ def run_worker(config: dict[str, Any]) -> None:
         if group.rank == 0:
             _write_stopped(Path(config["folder"]), error)
     dist.destroy_process_group()  # or gloo sometimes aborts at exit
+
+
+@contextmanager
+def sole_writer(folder: Path, group: "Group", wait_seconds: float = ORPHANS_END_SECONDS) -> Iterator[None]:
+    """Hold the folder for this worker group, once no other writes there any more.
+
+    Workers of a driver that was killed train on until Ray ends them, seconds later: whoever reads logs and
+    checkpoints before that would go on from a place that is not the last. Raises TrainingStoppedError, on
+    every worker, when another group has not ended after `wait_seconds`.
+    """
+    from pipelines.training.group import TrainingStoppedError
+
+    with ExitStack() as held:
+        refusal = None
+        if group.rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((folder / LOCK).open("a+"))
+            refusal = _lock(lock, wait_seconds)
+        refusal = group.from_first(refusal)
+        if refusal is not None:
+            raise TrainingStoppedError(refusal)
+        yield
+
+
+def _lock(lock: TextIO, wait_seconds: float) -> str | None:
+    """Take the lock, which ends with this process however it ends; a text that says why not."""
+    began = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() - began < wait_seconds:
+                time.sleep(0.05)
+                continue
+            lock.seek(0)
+            return f"process {lock.read().strip()} trains in {Path(lock.name).parent}; wait for it, or end it"
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        return None
 
 
 def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> None:

@@ -1,29 +1,24 @@
 """Killed at any moment and started again, curation leaves the same bytes."""
 
 import hashlib
-import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import yaml
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
-SEED = int(os.environ.get("CHAOS_SEED", "0"))
+from tests.killing import KILLS, SEED, command, kill_all, start
+
 VIDEOS = 8
 
 
-def command(recipe: Path, run_directory: Path) -> list[str]:
-    settings = [f"run_directory={run_directory}", "--json"]
-    return [sys.executable, "-m", "jobs.cli", "curate", str(recipe), *settings]
+def curate(recipe: Path, run_directory: Path) -> list[str]:
+    return command("curate", recipe, f"run_directory={run_directory}")
 
 
 def finished(run_directory: Path) -> list[Path]:
@@ -45,23 +40,12 @@ def hashes(run_directory: Path) -> dict[str, str]:
 
 def kill_at(files: int, later_seconds: float, arguments: list[str], run_directory: Path) -> None:
     """Start a command and kill it so long after it has left so many files."""
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(arguments)
     while len(finished(run_directory)) < files:
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(later_seconds)
     kill_all(process)
-
-
-def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """The command and all that it started, at one blow."""
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        try:
-            member.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
-    process.wait()
 
 
 def test_killed_at_random_moments_it_leaves_the_same_bytes(
@@ -92,7 +76,7 @@ def test_killed_at_random_moments_it_leaves_the_same_bytes(
         },
     }
     recipe.write_text(yaml.safe_dump(settings))
-    subprocess.run(command(recipe, tmp_path / "whole"), check=True, capture_output=True)
+    subprocess.run(curate(recipe, tmp_path / "whole"), check=True, capture_output=True)
     whole, run = hashes(tmp_path / "whole"), tmp_path / "run"
     rng = random.Random(SEED)
     moments = []
@@ -102,8 +86,8 @@ def test_killed_at_random_moments_it_leaves_the_same_bytes(
         files = rng.randint(len(hashes(run)) + 1, len(whole) - 1)
         later_seconds = rng.uniform(0, 0.3)
         moments.append(f"{files} files + {later_seconds:.2f} s")
-        kill_at(files, later_seconds, command(recipe, run), run)
-    subprocess.run(command(recipe, run), check=True, capture_output=True)
+        kill_at(files, later_seconds, curate(recipe, run), run)
+    subprocess.run(curate(recipe, run), check=True, capture_output=True)
     with capsys.disabled():
         print(f"\n{KILLS} kills on the way to {len(whole)} files, at {', '.join(moments)}")
     assert hashes(run) == whole

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+import torch.distributed as dist
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
@@ -24,7 +26,8 @@ from pipelines.curation.manifest import precompute_fingerprint
 from pipelines.curation.shards import ShardWriter, array_shapes, encode_row
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.workflow import steps_of, write_recipe
 
 WORDS = ["a", "red", "star", "moves", "left", "right"]
 TEXT_TOKENS, MOTION_TOKENS, IMAGE_TOKENS, WIDTH = 8, 6, 4, 16
@@ -200,6 +203,20 @@ def write_data(
     write_table(clips_path(layout, 0), pa.Table.from_pylist(table, SCHEMA))
 
 
+def as_curated(recipe: Recipe) -> Path:
+    """Leave what `dreamer train` asks for beside the data: the recipe's file, and the record of curation.
+
+    Returns the file, to be given to the command.
+    """
+    recipe = with_absolute_paths(recipe)
+    layout = RunLayout(Path(recipe.run_directory))
+    write_recipe(recipe, layout)
+    curation = next(iter(steps_of(recipe, layout)))
+    record = {"step": "curate", "fingerprint": curation.fingerprint, "seconds": 0, "summary": {}, "files": {}}
+    curation.record.write_text(json.dumps(record))
+    return layout.recipe
+
+
 def shard_stamp(recipe: Recipe, bucket: str) -> dict[str, Any]:
     """What curation writes into a shard's metadata."""
     return {
@@ -211,19 +228,18 @@ def shard_stamp(recipe: Recipe, bucket: str) -> dict[str, Any]:
     }
 
 
-def train_here(recipe: Recipe) -> Path:
-    """Train all stages in this process, as a group of one worker. Returns the last stage's folder."""
-    import os
-
-    import torch.distributed as dist
-
-    from pipelines.training.group import Group
-    from pipelines.training.plan import plan_stages
-    from pipelines.training.worker import train_stages
-
+def group_of_one() -> Group:
+    """This process as a worker group; DeepSpeed takes no second one in the life of a process."""
     os.environ["LOCAL_RANK"] = "0"  # Ray's worker group sets it
     if not dist.is_initialized():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    return Group.current(torch.device("cpu"))
+
+
+def train_here(recipe: Recipe) -> Path:
+    """Train all stages in this process. Returns the last stage's folder."""
+    from pipelines.training.worker import train_stages
+
     plans = plan_stages(recipe)
-    train_stages(recipe, plans, Group.current(torch.device("cpu")))
+    train_stages(recipe, plans, group_of_one())
     return plans[-1].folder

@@ -27,6 +27,8 @@ from pipelines.curation.shards import ShardWriter, array_shapes, encode_row
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.training.group import Group
+from pipelines.training.plan import plan_stages
 from pipelines.workflow import steps_of, write_recipe
 
 WORDS = ["a", "red", "star", "moves", "left", "right"]

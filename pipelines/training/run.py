@@ -2,7 +2,11 @@
 
 import json
 import shutil
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +108,8 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
     # Ray keeps books of its own about a run; ours are the checkpoints.
     shutil.rmtree(folder / RAY_BOOKS, ignore_errors=True)
     try:
-        trainer.fit()
+        with _interrupts_as_usual():
+            trainer.fit()
     except TrainingFailedError as error:
         _raise_stopped(folder, error)
         raise
@@ -113,6 +118,22 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
     _raise_stopped(folder)
     if missing := [plan.stage.name for plan in plans if not plan.finished]:
         raise TrainingError(f"the workers ended without a result of stage {', '.join(missing)}")
+
+
+@contextmanager
+def _interrupts_as_usual() -> Iterator[None]:
+    """Ctrl-C is KeyboardInterrupt: Ray Train ends its run, and then the process as if all were well.
+
+    It does so by a signal handler, which it leaves behind for whatever the command does next.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _raise_stopped(folder: Path, error: Exception | None = None) -> None:

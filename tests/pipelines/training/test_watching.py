@@ -1,5 +1,7 @@
 """What a stage shows of itself on its way: samples, clipping, skipped steps, warnings."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pipelines.training.forecast import warn_of_nothing_to_watch
 from pipelines.training.group import TrainingStoppedError
 from pipelines.training.log import read_log
 from pipelines.training.plan import plan_stages
+from pipelines.training.run import _interrupts_as_usual
 from pipelines.training.samples import sample_files
 from pipelines.training.stage import StageRun
 from tests.pipelines.training import training_world as world
@@ -116,3 +119,15 @@ def test_nothing_to_validate_on_is_said_before_training_starts(
     said = " ".join(capsys.readouterr().err.split())
     assert "train.validate_every_steps will do nothing in stage low" in said
     assert "data.columns.split" in said
+
+
+def test_an_exit_that_ray_makes_of_ctrl_c_is_an_interrupt_again() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), _interrupts_as_usual():
+        _end_as_ray_does()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def _end_as_ray_does() -> None:
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    signal.raise_signal(signal.SIGINT)

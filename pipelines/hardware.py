@@ -1,8 +1,8 @@
 """GPUs: what their makers say they compute and hold.
 
 Rates are dense (a data sheet's number "with sparsity" is twice that) and count a multiplication and an
-addition as two, as `clip_flop` does. They are for tensor cores with fp32 accumulation, but for `fp32`, which is
-what the ordinary cores do.
+addition as two, as `clip_flop` does. They are those of tensor cores that sum in fp32, and for `fp32` those of
+the ordinary cores.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""Memory of a training step on one GPU: a real forward and backward pass on the meta device, and ZeRO's shares.
+"""Memory of a training step on one GPU: a forward and backward pass on the meta device, and ZeRO's shares.
 
 The pass computes nothing and allocates nothing, but makes and drops the same tensors as on a GPU; a ledger
 keeps count of their bytes. What ZeRO 0-3 keep beside it is arithmetic, after DeepSpeed 0.19's sources.
@@ -7,7 +7,7 @@ keeps count of their bytes. What ZeRO 0-3 keep beside it is arithmetic, after De
 import weakref
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from modeling.objective import diffusion_loss
 from modeling.schedule import NoiseSchedule
+from pipelines.recipe import TrainSettings
 from pipelines.training.engine import LARGEST_BUCKET_ELEMENTS
 from pipelines.training.flops import partly_trained
 
@@ -176,21 +177,20 @@ def _batch(shapes: Shapes, dtype: torch.dtype, *, with_flow: bool) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class StepMemory:
-    """Bytes on one GPU at the dearest moment of a step; they add up to `peak`."""
+class Savings:
+    """What a recipe does to need less memory. This is the one place that reads those settings."""
 
-    zero_stage: int
-    weights: int
-    gradients: int
-    optimizer: int  # AdamW's moments, and fp32 weights where the model's are others
-    ema: int
-    activations: int
-    encoders: int
+    checkpointing: bool = False
+    offload_optimizer: bool = False
+    offload_parameters: bool = False
 
-    @property
-    def peak(self) -> int:
-        own = self.weights + self.gradients + self.optimizer + self.ema
-        return own + self.activations + self.encoders
+    @classmethod
+    def of(cls, settings: TrainSettings) -> Self:
+        return cls(
+            getattr(settings, "activation_checkpointing", False),
+            getattr(settings, "offload_optimizer", False),
+            getattr(settings, "offload_parameters", False),
+        )
 
 
 @dataclass(frozen=True)
@@ -202,36 +202,69 @@ class Elements:
     bytes_each: int
 
 
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes on one GPU at the dearest moment of a step; they add up to `peak`."""
+
+    zero_stage: int
+    weights: int
+    gradients: int
+    optimizer: int  # AdamW's moments, and the fp32 weights that it updates where they are a copy
+    ema: int
+    activations: int
+    encoders: int
+    host: int  # what offloading moves into the host's memory, for this GPU
+
+    @property
+    def peak(self) -> int:
+        own = self.weights + self.gradients + self.optimizer + self.ema
+        return own + self.activations + self.encoders
+
+
 def step_memory(
-    zero_stage: int, elements: Elements, peaks: PassPeaks, gpus: int, encoder_bytes: int
+    zero_stage: int,
+    elements: Elements,
+    peaks: PassPeaks,
+    gpus: int,
+    encoder_bytes: int,
+    savings: Savings = Savings(),
 ) -> StepMemory:
-    """What one of `gpus` GPUs holds at a ZeRO level: the larger of the backward pass's peak and the update's."""
-    trained, each = elements.trained, elements.bytes_each
-    shard = trained if zero_stage == 0 else -(-trained // gpus)  # ZeRO 0: every GPU owns all
-    weights = elements.total * each
-    if zero_stage == 3:
-        weights = -(-elements.total // gpus) * each + min(elements.total, GATHERED_ELEMENTS) * each
-    # ZeRO 1 and 2 clone the weights that they update even where those are fp32 already; ZeRO 3 does not.
-    cloned = zero_stage in (1, 2) or (zero_stage == 3 and each != FP32_BYTES)
-    optimizer = shard * (MOMENTS_BYTES + (FP32_BYTES if cloned else 0))
+    """What one of `gpus` GPUs holds at a ZeRO level at most: in the backward pass or in the update."""
+    shard = elements.trained if zero_stage == 0 else -(-elements.trained // gpus)  # ZeRO 0: each owns all
     backward, update = _gradients(zero_stage, elements, peaks, shard)
-    at_update = update > backward.gradients + backward.activations
+    at_update = update > sum(backward)
+    weights, host_weights = _weights(zero_stage, elements, gpus, savings)
+    # ZeRO 1 and 2 clone the weights that they update even where those are fp32 already; ZeRO 3 does not.
+    cloned = zero_stage in (1, 2) or (zero_stage == 3 and elements.bytes_each != FP32_BYTES)
+    optimizer = shard * (MOMENTS_BYTES + (FP32_BYTES if cloned else 0))
+    ema = shard * FP32_BYTES  # lies where the weights lie that the optimizer updates
+    offloaded = savings.offload_optimizer and zero_stage > 0
     return StepMemory(
         zero_stage=zero_stage,
         weights=weights,
         gradients=update if at_update else backward.gradients,
-        optimizer=optimizer,
-        ema=shard * FP32_BYTES,
+        optimizer=0 if offloaded else optimizer,
+        ema=0 if offloaded else ema,
         activations=0 if at_update else backward.activations,
         encoders=encoder_bytes,
+        host=host_weights + (optimizer + ema if offloaded else 0),
     )
+
+
+def _weights(zero_stage: int, elements: Elements, gpus: int, savings: Savings) -> tuple[int, int]:
+    """Bytes of the model's weights on the GPU and in the host's memory."""
+    if zero_stage < 3:
+        return elements.total * elements.bytes_each, 0
+    shard = -(-elements.total // gpus) * elements.bytes_each
+    gathered = min(elements.total, GATHERED_ELEMENTS) * elements.bytes_each
+    return (gathered, shard) if savings.offload_parameters else (gathered + shard, 0)
 
 
 def _gradients(zero_stage: int, elements: Elements, peaks: PassPeaks, shard: int) -> tuple[Held, int]:
     """The backward pass's dearest moment, and the bytes of gradients while weights are updated.
 
-    ZeRO 0 and 1 keep all gradients until then, ZeRO 2 and 3 a shard of them, as it is or still empty, from
-    the start. ZeRO 1-3 pass them through a bucket (`reduce_bucket_size`), and copy their shard in fp32.
+    ZeRO 0 and 1 keep all gradients until then, ZeRO 2 and 3 a shard of them. ZeRO 1-3 pass them through a
+    bucket (`reduce_bucket_size`) and update from a copy of their shard in fp32.
     """
     each = elements.bytes_each
     whole = elements.trained * each

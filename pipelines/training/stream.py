@@ -7,7 +7,7 @@ is never left out. Workers only divide a batch, so the stream is the same for an
 
 import hashlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,6 +33,11 @@ class Sample(NamedTuple):
     clip_id: str
 
 
+def bucket_turns(clips: Mapping[str, int], batch_samples: int) -> dict[str, int]:
+    """A round: every bucket as often as its clips fill batches, at least once."""
+    return {name: max(1, round(number / batch_samples)) for name, number in sorted(clips.items())}
+
+
 class SampleStream:
     """Global batches by number.
 
@@ -47,10 +52,7 @@ class SampleStream:
         self.batch_samples = batch_samples
         self.seed = seed
         self.fingerprint = stream_fingerprint(buckets)
-        # A round: every bucket as often as its clips fill batches, at least once.
-        self.turns = {
-            name: max(1, round(len(clips) / batch_samples)) for name, clips in sorted(self.buckets.items())
-        }
+        self.turns = bucket_turns({name: len(clips) for name, clips in self.buckets.items()}, batch_samples)
         self._round = lru_cache(maxsize=2)(self._round_uncached)
         self._epoch = lru_cache(maxsize=2 * len(self.buckets))(self._epoch_uncached)
 

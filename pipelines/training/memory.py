@@ -5,14 +5,14 @@ keeps count of their bytes. What ZeRO 0-3 keep beside it is arithmetic, after De
 """
 
 import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -105,17 +105,20 @@ class Ledger(TorchDispatchMode):
         )
 
 
-class FusedAttention(TorchFunctionMode):
+@contextmanager
+def fused_attention() -> Iterator[None]:
     """Attention as GPUs do it: queries, keys, values and result are kept, no matrix of all pairs ever is.
 
-    The meta device would write attention out. The operation that stands here is the CPU's, which keeps what
-    FlashAttention and memory-efficient attention keep.
+    The meta device would write attention out. What stands here instead is the CPU's operation, which keeps
+    what FlashAttention and memory-efficient attention keep. PyTorch's function modes would do this without
+    changing a module, but are off while a backward pass computes checkpointed activations again.
     """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.scaled_dot_product_attention:
-            return _fused(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    written_out = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = _fused
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = written_out
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
@@ -150,7 +153,7 @@ def pass_peaks(
         for parameter in unet.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda p: ledger.is_gradient(p.grad))
-        with FusedAttention(), ledger:
+        with fused_attention(), ledger:
             batch = _batch(shapes, dtype, with_flow=flow_weight > 0)
             timesteps = torch.zeros(len(batch["latents"]), dtype=torch.long)
             noise = torch.zeros_like(batch["latents"])

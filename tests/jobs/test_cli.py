@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("demo", "run", "curate", "train", "evaluate", "generate", "report", "benchmark", "embedded")
+COMMANDS = (
+    "demo",
+    "plan",
+    "run",
+    "curate",
+    "train",
+    "evaluate",
+    "generate",
+    "report",
+    "benchmark",
+    "embedded",
+)
 
 
 def dreamer(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -81,27 +81,29 @@ def _curated(recipe: Recipe, layout: RunLayout, wanted: int | None) -> ClipCount
 def curation_cost(recipe: Recipe, counts: ClipCounts, core_seconds_per_source: float) -> dict[str, Any]:
     """Bytes, core-hours and operations; what depends on a number that is not known is None."""
     buckets = {str(b): b for buckets in recipe.curation.tiers.values() for b in buckets}
-    rows = {
-        name: {
-            "clips": None if counts.by_bucket is None else round(counts.by_bucket.get(name, 0)),
-            "clip_bytes": clip_bytes(recipe, bucket),
-            "clip_flop": precompute_flop(recipe, bucket),
-        }
-        for name, bucket in buckets.items()
-    }
+    sizes = {name: clip_bytes(recipe, bucket) for name, bucket in buckets.items()}
+    flop = {name: precompute_flop(recipe, bucket) for name, bucket in buckets.items()}
+    known = counts.by_bucket
+    clips = None if known is None else {name: known.get(name, 0) for name in buckets}
 
-    def total(each: str) -> int | None:
-        known = counts.by_bucket
-        return None if known is None else round(sum(known.get(name, 0) * rows[name][each] for name in rows))
+    def total(each: Mapping[str, int]) -> int | None:
+        return None if clips is None else round(sum(clips[name] * each[name] for name in buckets))
 
     return {
         "clips": counts.clips,
         "sources": counts.sources,
         "counted_from": counts.origin,
-        "buckets": rows,
-        "bytes": total("clip_bytes"),
+        "buckets": {
+            name: {
+                "clips": None if clips is None else round(clips[name]),
+                "clip_bytes": sizes[name],
+                "clip_flop": flop[name],
+            }
+            for name in buckets
+        },
+        "bytes": total(sizes),
         "core_hours": None if counts.sources is None else counts.sources * core_seconds_per_source / 3600,
-        "precompute_flop": total("clip_flop"),
+        "precompute_flop": total(flop),
     }
 
 

@@ -266,14 +266,15 @@ def _weights(zero_stage: int, elements: Elements, gpus: int, savings: Savings) -
 def _gradients(zero_stage: int, elements: Elements, peaks: PassPeaks, shard: int) -> tuple[Held, int]:
     """The backward pass's dearest moment, and the bytes of gradients while weights are updated.
 
-    ZeRO 0 and 1 keep all gradients until then, ZeRO 2 and 3 a shard of them. ZeRO 1-3 pass them through a
-    bucket (`reduce_bucket_size`) and update from a copy of their shard in fp32.
+    ZeRO 0 and 1 keep all gradients until then, ZeRO 2 and 3 a shard of them. They are exchanged through a
+    bucket (`reduce_bucket_size`), with ZeRO 0 when all are there; ZeRO 1-3 update from a copy of their shard
+    in fp32.
     """
     each = elements.bytes_each
     whole = elements.trained * each
-    if zero_stage == 0:
-        return peaks.together, whole
     bucket = min(elements.trained, LARGEST_BUCKET_ELEMENTS) * each
+    if zero_stage == 0:
+        return peaks.together, whole + bucket
     copy = shard * FP32_BYTES
     if zero_stage == 1:
         activations, gradients = peaks.together

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, duration, execute
+from pipelines.hardware import MFU
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "ema", "activations", "encoders")
 
@@ -24,14 +25,14 @@ def plan(
     ] = None,
     clips: Annotated[
         int | None,
-        typer.Option("--clips", min=1, help="Clips to plan data for, where none are curated yet."),
+        typer.Option("--clips", min=1, help="Clips to plan data for; default: those that are curated."),
     ] = None,
     mfu: Annotated[
         float,
         typer.Option(
             "--mfu", min=0.001, max=1, help="Assumed share of the GPU's peak rate that training makes use of."
         ),
-    ] = 0.35,
+    ] = MFU,
     core_seconds_per_source: Annotated[
         float | None,
         typer.Option(
@@ -95,7 +96,8 @@ def _assumption_rows(summary: Summary) -> Rows:
     )
     yield (
         "assumed",
-        f"MFU {assumed['mfu']:g} (--mfu); {assumed['usable_memory']:.0%} of the memory is to be had",
+        f"MFU {assumed['mfu']:g} (--mfu); {assumed['usable_memory']:.0%} of the memory is to be had; "
+        f"{assumed['core_seconds_per_source']:g} core-seconds to score a source ({assumed['core_seconds_from']})",
     )
     yield (
         "video UNet",

@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass, field
 
 TERA = 1e12
+# Assumed where none was measured: model FLOP utilisation, the share of its peak rate that training gets out of
+# a GPU. Models of a few million parameters stay far below it: to launch their kernels takes longer than those.
+MFU = 0.35
 
 
 class HardwareError(ValueError):

@@ -18,7 +18,7 @@ from pipelines.curation.cost import (
     count_clips,
     curation_cost,
 )
-from pipelines.hardware import Gpu, HardwareError
+from pipelines.hardware import MFU, Gpu, HardwareError
 from pipelines.model_shapes import image_feature_shape, latent_shape, text_token_count
 from pipelines.models import resolve_model
 from pipelines.preflight import PreflightError, config_faults
@@ -38,7 +38,6 @@ from pipelines.training.memory import (
 from pipelines.training.stage import meta_unet, noise_schedule, select_parts
 from pipelines.training.stream import bucket_turns
 
-MFU = 0.35  # assumed: model FLOP utilisation, the share of a GPU's peak rate that training makes use of
 # Of a GPU's memory as sold; CUDA itself, NCCL, cuDNN's workspaces and gaps between blocks take the rest.
 USABLE_MEMORY = 0.9
 

@@ -97,7 +97,8 @@ def _assumption_rows(summary: Summary) -> Rows:
     yield (
         "assumed",
         f"MFU {assumed['mfu']:g} (--mfu); {assumed['usable_memory']:.0%} of the memory is to be had; "
-        f"{assumed['core_seconds_per_source']:g} core-seconds to score a source ({assumed['core_seconds_from']})",
+        f"{assumed['core_seconds_per_source']:g} core-seconds to score a source "
+        f"({assumed['core_seconds_from']})",
     )
     yield (
         "video UNet",

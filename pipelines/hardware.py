@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 
 TERA = 1e12
-# Assumed where none was measured: model FLOP utilisation, the share of its peak rate that training gets out of
-# a GPU. Models of a few million parameters stay far below it: to launch their kernels takes longer than those.
+# Assumed where none was measured: model FLOP utilisation, the share of its peak rate that training gets out
+# of a GPU. Models of a few million parameters stay far below it: launching their kernels takes longer.
 MFU = 0.35
 
 

@@ -25,7 +25,7 @@ from pipelines.preflight import PreflightError, config_faults
 from pipelines.progress import track
 from pipelines.recipe import Bucket, Recipe, RecipeError, StageSettings, TrainSettings
 from pipelines.training.flops import clip_flop
-from pipelines.training.memory import (
+from pipelines.training.step_memory import (
     ZERO_LEVELS,
     Elements,
     PassPeaks,

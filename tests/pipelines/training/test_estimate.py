@@ -22,7 +22,7 @@ from pipelines.preflight import PreflightError
 from pipelines.recipe import RecipeError
 from pipelines.training.estimate import Assumptions, plan_recipe, shares
 from pipelines.training.flops import clip_flop
-from pipelines.training.memory import (
+from pipelines.training.step_memory import (
     MOMENTS_BYTES,
     Elements,
     Held,

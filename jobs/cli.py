@@ -13,6 +13,7 @@ from jobs.generate import generate
 from jobs.plan import plan
 from jobs.report import report
 from jobs.run import run
+from jobs.runs import runs
 from jobs.train import train
 
 HELP = """
@@ -46,6 +47,7 @@ embedded.command()(sprites)
 embedded.command()(models)
 app.add_typer(embedded, name="embedded")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(runs, name="runs")
 
 
 def main() -> None:

@@ -119,8 +119,8 @@ def _bucket_rows(bucket: dict[str, Any], zero_stage: int) -> Iterator[tuple[str,
     yield (
         f"  {bucket['bucket']}",
         f"{_flop(bucket['clip_flop'])} a clip, {_flop(bucket['step_flop'])} a step in "
-        f"{bucket['seconds_per_step']:.3g} s, {bucket['share']:.0%} of the steps, {bucket['clips_per_gpu']} "
-        "clips a GPU",
+        f"{bucket['seconds_per_step']:.3g} s, {bucket['share']:.0%} of the steps; clips: "
+        f"{bucket['clips_per_gpu']} a GPU, {bucket['clips_per_pass']} a pass",
     )
     for level in bucket["memory"]:
         parts = ", ".join(f"{name} {_size(level[name])}" for name in MEMORY_PARTS)

@@ -27,7 +27,7 @@ QUIET = {
 
 RecipeName = Annotated[
     str,
-    typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a recipe that ships: demo, stock."),
+    typer.Argument(metavar="RECIPE", help="A YAML file, or one that ships: demo, stock, small_gpu, paper."),
 ]
 Overrides = Annotated[
     list[str] | None,

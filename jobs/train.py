@@ -20,7 +20,8 @@ def train(
 ) -> None:
     """Train the stages of a recipe on its clips.
 
-    Goes on from the last checkpoint; finished stages are not trained again.
+    Goes on from the last checkpoint; finished stages are not trained again. The model of the last stage
+    becomes a version of the recipe's name in MLflow's registry, for mlflow.pyfunc.load_model.
 
     \b
     dreamer train stock data.table=videos.csv run_directory=runs/mine
@@ -58,4 +59,8 @@ def training_rows(summary: Summary) -> Rows:
             f"{stage['loss_mean_of_last_50']:.4f}, {stage['samples_per_second']:.1f} clips/s, "
             f"{duration(stage['seconds'])}",
         )
+    if (seconds := summary["seconds_to_first_step"]) is not None:
+        yield "first step", f"{seconds:.1f} s after the start"
     yield "model", summary["model"]
+    if (registered := summary.get("registered")) is not None:
+        yield "in MLflow", f"models:/{registered['name']}/{registered['version']}"

@@ -187,7 +187,7 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
                     image_noise,
                     generator,
                 )
-            drawn = self._sample(
+            drawn = self.denoise(
                 noise[:, :, start:stop],
                 known,
                 inputs,
@@ -298,7 +298,7 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
 
     # ------------------------------------------------------------ sampling
 
-    def _sample(
+    def denoise(
         self,
         noise: torch.Tensor,
         known: torch.Tensor,

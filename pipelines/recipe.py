@@ -21,6 +21,7 @@ from pydantic import (
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+OWN_CLIPS = "own"  # the run's own data set, where others have names
 
 
 class RecipeError(ValueError):
@@ -200,7 +201,8 @@ class PrecomputeSettings(Settings):
 class CurationSettings(Settings):
     units: PositiveInt | None = Field(
         None,
-        description="units of work, fixed at the first run of a run directory; default: one for 256 sources",
+        description="units of work, fixed at the first run of a run directory; default: one for 256 sources, "
+        "at least 16",
     )
     fps: PositiveFloat = Field(8, description="frames per second that clips are sampled at")
     tiers: dict[str, Annotated[tuple[BucketName, ...], Field(min_length=1)]] = Field(
@@ -305,6 +307,11 @@ class StageSettings(Settings):
         ("*",), description="patterns of parameter names; each must match some"
     )
     schedule: ScheduleSettings = ScheduleSettings()
+    mix: Annotated[dict[str, PositiveFloat], Field(min_length=1)] | None = Field(
+        None,
+        description="share of the samples from each of train.datasets, in any unit; `own` is this run's; "
+        "default: own clips alone",
+    )
     predict_flow: bool = False
     flow_weight: Annotated[float, Field(ge=0)] = 0.0
 
@@ -323,7 +330,15 @@ class TrainSettings(Settings):
         None, description="torch threads; default: all that PyTorch takes"
     )
     global_batch_clips: PositiveInt = Field(description="fixed; workers only divide it")
+    micro_batch_clips: PositiveInt | None = Field(
+        None, description="clips that a worker passes through the network at a time; default: its whole share"
+    )
+    activation_checkpointing: bool = Field(
+        False, description="keep fewer activations and compute them again: less memory, a third more work"
+    )
     zero_stage: Literal[0, 1, 2, 3] = 2
+    offload_optimizer: bool = Field(False, description="AdamW's state and step on the CPU; ZeRO 1 to 3")
+    offload_parameters: bool = Field(False, description="weights too, fetched layer by layer; ZeRO 3")
     precision: Literal["fp32", "bf16"] = "fp32"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: PositiveFloat = 1.0
@@ -341,7 +356,19 @@ class TrainSettings(Settings):
     keep_checkpoints: PositiveInt = 2
     validate_every_steps: PositiveInt | None = None
     validation_clips: PositiveInt = Field(64, description="clips of the split `validation`, at most")
+    sample_every_steps: PositiveInt | None = Field(
+        None, description="draw clips of the split `validation` to train/STAGE/samples; null: never"
+    )
+    sample_clips: PositiveInt = Field(4, description="how many of them, at most")
     max_failures: Annotated[int, Field(ge=0)] = 3
+    starts_from: str | None = Field(
+        None,
+        description="finished model or checkpoint of ours (train/STAGE/model or .../checkpoints/step-N) that "
+        "the first stage goes on from; default: the image UNet",
+    )
+    datasets: dict[FolderName, str] = Field(
+        {}, description="run directories that other recipes curated, by the names that stages mix them under"
+    )
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -350,8 +377,25 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"global_batch_clips={self.global_batch_clips} cannot be divided among workers={self.workers}"
             )
+        share = self.global_batch_clips // self.workers
+        if self.micro_batch_clips is not None and share % self.micro_batch_clips:
+            raise ValueError(
+                f"a worker's {share} clips of a batch cannot be divided by "
+                f"micro_batch_clips={self.micro_batch_clips}"
+            )
         if self.precision == "bf16" and self.zero_stage == 0:
             raise ValueError("precision=bf16 needs zero_stage >= 1: stage 0 keeps no fp32 weights")
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("offload_optimizer=true needs zero_stage >= 1")
+        if self.offload_parameters and self.zero_stage < 3:
+            raise ValueError("offload_parameters=true needs zero_stage=3")
+        if OWN_CLIPS in self.datasets:
+            raise ValueError(f"datasets: {OWN_CLIPS!r} is the name of this run's own clips")
+        for stage in self.stages:
+            if unknown := sorted(set(stage.mix or ()) - {OWN_CLIPS, *self.datasets}):
+                raise ValueError(
+                    f"stages.{stage.name}.mix: {unknown[0]!r} is none of {[OWN_CLIPS, *self.datasets]}"
+                )
         _refuse_doubles("stages", [stage.name for stage in self.stages])
         return self
 
@@ -465,8 +509,13 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     captions = {"model": absolute(recipe.curation.captions.model)}
     shots = recipe.curation.shots.model_copy(update={"weights": absolute(recipe.curation.shots.weights)})
     image_scores = {name: absolute(path) for name, path in recipe.curation.image_scores.model_dump().items()}
+    train = recipe.train
+    if train is not None:
+        datasets = {name: absolute(path) for name, path in train.datasets.items()}
+        train = train.model_copy(update={"starts_from": absolute(train.starts_from), "datasets": datasets})
     return recipe.model_copy(
         update={
+            "train": train,
             "run_directory": absolute(recipe.run_directory),
             "data": recipe.data.model_copy(update=data),
             "curation": recipe.curation.model_copy(

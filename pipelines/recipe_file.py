@@ -25,17 +25,16 @@ def find_recipe(name: str) -> Path:
 def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """Parse a recipe file with `section.key=value` overrides.
 
-    `source=NAME` brings the settings of a kind of source: its columns, and thresholds that its watermark asks
-    for. Named in the file, they are defaults, over which the file has its say; as an override, they overrule
-    the file. All other overrides go on top.
+    `extends: RECIPE` in a file lays its settings over those of another recipe, section by section; a path is
+    relative to the file. `source=NAME` brings the settings of a kind of source: its columns, and thresholds
+    that its watermark asks for. Named in the file, they are defaults, over which the file has its say; as an
+    override, they overrule the file. All other overrides go on top.
 
     Raises RecipeError with every fault at once: unknown keys (and the nearest known one), wrong types,
     values out of range.
     """
     path = find_recipe(name)
-    tree = _read(path)
-    if source := tree.pop("source", None):
-        tree = _laid_over(_source_settings(source), tree)
+    tree = _tree(path)
     for override in sorted(overrides, key=_names_no_source):
         _set(tree, override)
         if source := tree.pop("source", None):
@@ -44,6 +43,21 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(f"{path}:\n" + "\n".join(map(_fault, error.errors()))) from error
+
+
+def _tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Settings of a file over those of the recipe that it extends. `above`: files that extend this one."""
+    if path.resolve() in above:
+        raise RecipeError(f"{path} extends itself, by way of {', '.join(map(str, above))}")
+    tree = _read(path)
+    base = tree.pop("extends", None)
+    if source := tree.pop("source", None):
+        tree = _laid_over(_source_settings(source), tree)
+    if base is None:
+        return tree
+    beside = path.parent / str(base)
+    found = beside if beside.is_file() else find_recipe(str(base))
+    return _laid_over(_tree(found, (*above, path.resolve())), tree)
 
 
 def _read(path: Path) -> dict[str, Any]:

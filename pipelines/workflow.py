@@ -15,7 +15,7 @@ import yaml
 
 from pipelines.cluster import start_ray
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
-from pipelines.fingerprint import file_sha256, fingerprint, source_fingerprint
+from pipelines.fingerprint import file_sha256, fingerprint, recipe_fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
@@ -40,6 +40,7 @@ class Step:
     folder: Path
     outputs: tuple[Path, ...]
     check: Callable[[Recipe], Any] | None = None  # raises when the step would refuse what is there
+    catch_up: Callable[[Recipe], Any] | None = None  # what is left to do of a step that is skipped
 
     @property
     def record(self) -> Path:
@@ -91,6 +92,8 @@ def run_steps(
                 record = _do(step, recipe, **options)
             elif step.name in wanted:
                 _say(f"{step.name}: whole and current, skipped")
+                if step.catch_up is not None:
+                    step.catch_up(recipe)
             if record is not None:
                 records[step.name] = record
     return records
@@ -128,12 +131,12 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
     yield Step("curate", curate, upstream, layout.data, outputs)
     if recipe.train is not None:
         from pipelines.training.plan import plan_stages
-        from pipelines.training.run import train
+        from pipelines.training.run import send_late, train
 
         code = source_fingerprint("pipelines.training", "modeling")
         upstream = fingerprint(upstream, recipe.train, recipe.model, recipe.seed, code)
         models_made = tuple(layout.model(stage.name) for stage in recipe.train.stages)
-        yield Step("train", train, upstream, layout.root / "train", models_made, plan_stages)
+        yield Step("train", train, upstream, layout.root / "train", models_made, plan_stages, send_late)
     if recipe.evaluate is not None:
         from pipelines.evaluation.run import evaluate
 
@@ -204,11 +207,6 @@ def _summary(recipe: Recipe, layout: RunLayout, records: dict[str, Summary]) -> 
 
 
 # ---------------------------------------------------------------- what a run is
-
-
-def recipe_fingerprint(recipe: Recipe) -> str:
-    """Fingerprint of what the recipe asks for, wherever the run directory lies."""
-    return fingerprint(recipe.model_dump(mode="json", exclude={"run_directory"}))
 
 
 def write_recipe(recipe: Recipe, layout: RunLayout) -> None:

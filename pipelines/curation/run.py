@@ -42,7 +42,7 @@ DECODERS_PER_GPU = 4
 CLIPS_WORTH_A_WORKER = 128  # loading the networks takes as long as that many small clips
 TELL_EVERY_SECONDS = 1.0
 SOURCES_PER_UNIT = 256  # a unit's shards at 16x320x512 come to some 300 MB
-LEAST_UNITS = 8
+LEAST_UNITS = 16  # with 8, one of two cores idled for the last 7 s of 48
 
 Summary = dict[str, Any]
 

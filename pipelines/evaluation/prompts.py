@@ -1,7 +1,8 @@
 """Videos for a person's prompts: one from the command line, or a file of them."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -68,7 +69,7 @@ def read_requests(path: Path, seed: int = 0) -> list[Request]:
             rows = [{"prompt": line} for line in path.read_text("utf-8").splitlines() if line.strip()]
         else:
             rows = list(table_rows(path))
-        requests = [_request(row, path, number, seed) for number, row in enumerate(rows, start=1)]
+        requests = requests_of(rows, str(path), path.parent, seed)
     except (UnicodeDecodeError, CurationError, pa.ArrowInvalid) as error:
         raise GenerationError(f"{path} cannot be read: {error}") from error
     if not requests:
@@ -76,21 +77,32 @@ def read_requests(path: Path, seed: int = 0) -> list[Request]:
     return requests
 
 
-def _request(row: dict[str, Any], path: Path, number: int, seed: int) -> Request:
+def requests_of(
+    rows: Sequence[Mapping[str, Any]], where: str, images: Path = Path(), seed: int = 0
+) -> list[Request]:
+    """Requests of rows with the columns of `COLUMNS`, of which `prompt` must be there.
+
+    where: what messages call the table. images: folder that the rows' images are relative to. seed: of rows
+    without one. Raises GenerationError that names the row.
+    """
+    return [_request(row, where, images, number, seed) for number, row in enumerate(rows, start=1)]
+
+
+def _request(row: Mapping[str, Any], where: str, images: Path, number: int, seed: int) -> Request:
     if "prompt" not in row:
-        raise GenerationError(f"{path} has no column 'prompt'; it has {', '.join(map(str, row))}")
+        raise GenerationError(f"{where} has no column 'prompt'; it has {', '.join(map(str, row))}")
     if not str(row["prompt"] or "").strip():
-        raise GenerationError(f"{path}, row {number}: the prompt is empty; say what the video shows")
+        raise GenerationError(f"{where}, row {number}: the prompt is empty; say what the video shows")
     image, own_seed = row.get("image") or None, row.get("seed")
     try:
         return Request(
             prompt=str(row["prompt"]),
             motion=row.get("motion") or None,
-            image=path.parent / image if image else None,
+            image=images / image if image else None,
             seed=seed if own_seed in (None, "") else int(own_seed),
         )
     except ValueError as error:
-        raise GenerationError(f"{path}, row {number}: the seed {own_seed!r} is no whole number") from error
+        raise GenerationError(f"{where}, row {number}: the seed {own_seed!r} is no whole number") from error
 
 
 def generate(
@@ -112,7 +124,16 @@ def generate(
     soon as it is drawn; returns their paths and the captions that were used.
     Raises GenerationError, ExpansionError, or FileNotFoundError when there is no model.
     """
-    artist = _Artist(model, steps, frames, expander, drawn=any(request.image is None for request in requests))
+    artist = Artist(*find_model(model), expander).at(steps, frames)
+    return draw_requests(artist, requests, out, batch_videos)
+
+
+def draw_requests(
+    artist: "Artist", requests: Sequence[Request], out: Path, batch_videos: int = 4
+) -> dict[str, Any]:
+    """What `generate` does, by an artist that is there already."""
+    if any(request.image is None for request in requests):
+        artist.load_text_to_image()
     names = _names(requests)
     for image in {request.image for request in requests if request.image is not None}:
         _read_image(image)  # what cannot be read is said before anything is drawn
@@ -142,23 +163,31 @@ def generate(
     }
 
 
-class _Artist:
+class Artist:
     """A loaded pipeline and how it draws: size, frames, sampling."""
 
-    def __init__(
-        self, model: Path, steps: int | None, frames: int | None, expander: str | None, *, drawn: bool
-    ) -> None:
-        self.folder, recipe = find_model(model)
+    def __init__(self, folder: Path, recipe: Recipe | None, expander: str | None = None) -> None:
+        """folder: of a pipeline. recipe: of its run, if it belongs to one."""
+        self.folder, self.recipe = folder, recipe
         self.sampling, self.bucket, self.fps = _settings(recipe)
-        if steps is not None:
-            self.sampling = self.sampling.model_copy(update={"steps": steps})
         self.window = self.bucket.frames if self.bucket else FRAMES_WITHOUT_RECIPE
-        self.frames, self.overlap = frames or self.window, min(OVERLAP_FRAMES, self.window - 1)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.pipeline = load_pipeline(self.folder, self.sampling.scheduler, device)
-        if drawn:
-            self.pipeline.text_to_image = _text_to_image(recipe, self.folder).to(device)
+        self.frames, self.overlap = self.window, min(OVERLAP_FRAMES, self.window - 1)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.pipeline = load_pipeline(self.folder, self.sampling.scheduler, self.device)
         self.expand = None if expander is None else PromptExpander(expander)
+
+    def at(self, steps: int | None, frames: int | None) -> "Artist":
+        """The same networks with other sampling steps and length; None: as they are."""
+        other = copy(self)
+        if steps is not None:
+            other.sampling = self.sampling.model_copy(update={"steps": steps})
+        other.frames = frames or self.frames
+        return other
+
+    def load_text_to_image(self) -> None:
+        """What draws the first frame of a request that brings none; loaded once, for all copies by `at`."""
+        if self.pipeline.text_to_image is None:
+            self.pipeline.text_to_image = _text_to_image(self.recipe, self.folder).to(self.device)
 
     @property
     def total_steps(self) -> int:

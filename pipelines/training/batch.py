@@ -65,9 +65,7 @@ class Encoders:
         return cls(text, motion, encode_appearance(text, appearance_ids(tokenizer, [""])))
 
     @torch.no_grad()
-    def conditions(
-        self, ready: Prepared, *, fps: float, motion_scores: Mapping[str, float] | None
-    ) -> dict[str, Any]:
+    def conditions(self, ready: Prepared, *, fps: float, motion_scores: bool) -> dict[str, Any]:
         """Batch of `modeling.objective`, nothing random done to it yet; float32, on the encoders' device."""
         device = self.empty_text_tokens.device
         rows = {name: tensor.to(device, non_blocking=True) for name, tensor in ready.rows.items()}
@@ -86,20 +84,18 @@ class Encoders:
             tokens, mask = encode_motion(self.motion, ids[:, : int(words.max())])
             # The end token alone is no motion caption; sampling treats it alike.
             batch["motion_tokens"], batch["motion_mask"] = tokens, mask & (words > 1).to(device)[:, None]
-        if motion_scores is not None:
-            scores = [motion_scores[sample.clip_id] for sample in ready.samples]
+        if motion_scores:
+            scores = [sample.motion_score for sample in ready.samples]
             batch["motion_score"] = torch.tensor(scores, device=device)
         return batch
 
     def model_batch(
-        self,
-        ready: Prepared,
-        *,
-        fps: float,
-        motion_scores: Mapping[str, float] | None,
-        dtype: torch.dtype,
+        self, ready: Prepared, *, fps: float, motion_scores: bool, dtype: torch.dtype
     ) -> tuple[dict[str, Tensor | None], SampleRandomness]:
-        """What the model trains on, in `dtype`: posterior sampled, image noised, conditions dropped."""
+        """What the model trains on, in `dtype`: posterior sampled, image noised, conditions dropped.
+
+        motion_scores: whether the model is told them; then every sample has one.
+        """
         conditions = self.conditions(ready, fps=fps, motion_scores=motion_scores)
         device = self.empty_text_tokens.device
         randomness = ready.randomness.to(device)

@@ -41,14 +41,15 @@ def start_engine(model: nn.Module, stage: StageSettings, settings: TrainSettings
     The process group must exist.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    fused = torch.cuda.is_available() or settings.offload_optimizer
     optimizer = torch.optim.AdamW(
         trained,
         lr=stage.learning_rate,
         betas=(0.9, 0.999),
         weight_decay=settings.weight_decay,
-        # PyTorch's own fused kernels need no compiler, unlike DeepSpeed's.
-        fused=torch.cuda.is_available(),
-        foreach=False if torch.cuda.is_available() else None,
+        # PyTorch's own fused kernels need no compiler, unlike DeepSpeed's; offloaded, the CPU has them too.
+        fused=fused,
+        foreach=False if fused else None,
     )
     engine, *_ = import_deepspeed().initialize(
         model=model,
@@ -61,9 +62,18 @@ def start_engine(model: nn.Module, stage: StageSettings, settings: TrainSettings
 
 def deepspeed_config(settings: TrainSettings, workers: int, trained_elements: int) -> dict[str, Any]:
     bucket = max(1, min(trained_elements, LARGEST_BUCKET_ELEMENTS))
+    share = settings.global_batch_clips // workers
+    offload = {
+        name: {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        for name, wanted in (
+            ("offload_optimizer", settings.offload_optimizer),
+            ("offload_param", settings.offload_parameters),
+        )
+        if wanted
+    }
     return {
         "train_batch_size": settings.global_batch_clips,
-        "train_micro_batch_size_per_gpu": settings.global_batch_clips // workers,
+        "train_micro_batch_size_per_gpu": settings.micro_batch_clips or share,
         "gradient_clipping": settings.max_grad_norm,
         "bf16": {"enabled": settings.precision == "bf16"},
         "zero_optimization": {
@@ -71,7 +81,9 @@ def deepspeed_config(settings: TrainSettings, workers: int, trained_elements: in
             "overlap_comm": False,  # overlapping needs streams; without them it only copies
             "reduce_bucket_size": bucket,
             "allgather_bucket_size": bucket,
+            **offload,
         },
+        "zero_force_ds_cpu_optimizer": False,  # it would be compiled at the first start
         "steps_per_print": 2**31,
     }
 
@@ -88,11 +100,27 @@ def set_learning_rate(engine: Any, rate: float) -> None:
         group["lr"] = rate
 
 
+def backward(engine: Any, loss: torch.Tensor, *, last: bool) -> None:
+    """Add a micro-batch's gradients; the `last` one of a step leaves the update to `take_step`."""
+    engine.backward(loss)
+    if not last:
+        engine.step()  # only counts it
+
+
 def take_step(engine: Any) -> float:
-    """Clip, update, clear the gradients. Returns the gradient's norm before clipping."""
+    """Clip, update, clear the gradients. Returns the gradient's norm before clipping.
+
+    In bf16 DeepSpeed passes over an update whose gradients are not finite and gives an infinite norm, which
+    ends the training: no line of the log is of a skipped step. There is no loss scale in fp32 and bf16.
+    """
     norm = None
     if engine.zero_optimization_stage() == 0:  # DeepSpeed keeps no norm here
         gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
     engine.step()
     return float(engine.get_global_grad_norm()) if norm is None else norm
+
+
+def clip_ratio(grad_norm: float, max_grad_norm: float) -> float:
+    """What the gradients were multiplied by: 1 when they were not clipped."""
+    return min(1.0, max_grad_norm / max(grad_norm, 1e-12))

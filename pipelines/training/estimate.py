@@ -25,6 +25,7 @@ from pipelines.preflight import PreflightError, config_faults
 from pipelines.progress import track
 from pipelines.recipe import Bucket, Recipe, RecipeError, StageSettings, TrainSettings
 from pipelines.training.flops import clip_flop
+from pipelines.training.stage import meta_unet, noise_schedule, select_parts
 from pipelines.training.step_memory import (
     ZERO_LEVELS,
     Elements,
@@ -35,7 +36,6 @@ from pipelines.training.step_memory import (
     pass_peaks,
     step_memory,
 )
-from pipelines.training.stage import meta_unet, noise_schedule, select_parts
 from pipelines.training.stream import bucket_turns
 
 # Of a GPU's memory as sold; CUDA itself, NCCL, cuDNN's workspaces and gaps between blocks take the rest.
@@ -150,6 +150,12 @@ def _shared_settings(recipe: Recipe, gpus: int) -> TrainSettings:
             f"--gpus {gpus}: a step's train.global_batch_clips={clips} clips cannot be divided among {gpus} "
             f"GPUs; give one of {possible}, or a larger train.global_batch_clips"
         )
+    micro = recipe.train.micro_batch_clips
+    if micro is not None and clips // gpus % micro:
+        raise RecipeError(
+            f"--gpus {gpus}: the {clips // gpus} clips of each GPU cannot be divided by "
+            f"train.micro_batch_clips={micro}"
+        )
     return recipe.train
 
 
@@ -242,18 +248,26 @@ class Counter:
     def dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
 
+    @property
+    def clips_per_gpu(self) -> int:
+        return self.settings.global_batch_clips // self.assumptions.gpus
+
+    @property
+    def clips_per_pass(self) -> int:
+        return self.settings.micro_batch_clips or self.clips_per_gpu
+
     def _pass(self, stage: StageSettings, trained: list[str], bucket: Bucket) -> tuple[int, PassPeaks]:
-        """Operations of one clip, and the memory of one GPU's part of a batch."""
+        """Operations of one clip, and the memory of what a GPU takes in one pass."""
         # A clip on its side costs the same.
         key = tuple(trained), stage.predict_flow, bucket.frames, frozenset((bucket.height, bucket.width))
         if key not in self.seen:
-            unet, each = self.network.unet, self.settings.global_batch_clips // self.assumptions.gpus
+            unet = self.network.unet
             one = dict(input_shapes(self.recipe, unet, bucket, 1))
             flop = clip_flop(self.network.config, set(trained), one, predict_flow=stage.predict_flow)
             peaks = pass_peaks(
                 self.network.config,
                 set(trained),
-                input_shapes(self.recipe, unet, bucket, each),
+                input_shapes(self.recipe, unet, bucket, self.clips_per_pass),
                 flow_weight=stage.flow_weight,
                 schedule=noise_schedule(stage),
                 dtype=self.dtype,
@@ -269,14 +283,23 @@ class Counter:
         hours = self.assumptions.gpu_hours(step_flop, self.settings.precision) / self.assumptions.gpus
         savings = Savings.of(self.settings)
         levels = [
-            step_memory(level, elements, peaks, self.assumptions.gpus, self.network.encoder_bytes, savings)
+            step_memory(
+                level,
+                elements,
+                peaks,
+                self.assumptions.gpus,
+                self.network.encoder_bytes,
+                savings,
+                micro_batches=self.clips_per_gpu // self.clips_per_pass,
+            )
             for level in ZERO_LEVELS
             if not (level == 0 and self.settings.precision == "bf16")  # recipes refuse that
         ]
         return {
             "bucket": str(bucket),
             "share": share,
-            "clips_per_gpu": self.settings.global_batch_clips // self.assumptions.gpus,
+            "clips_per_gpu": self.clips_per_gpu,
+            "clips_per_pass": self.clips_per_pass,
             "clip_flop": flop,
             "step_flop": step_flop,
             "seconds_per_step": hours * 3600,

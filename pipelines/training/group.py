@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,6 +40,14 @@ class Group:
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def all_of(self, value: Any) -> list[Any]:
+        """Every worker's value, in order of ranks."""
+        values = [value]
+        if self.size > 1:
+            values = [None] * self.size
+            dist.all_gather_object(values, value)
+        return values
 
 
 def check_finite(what: str, value: float, step: int, clip_ids: Callable[[int], list[str]]) -> None:

@@ -5,9 +5,10 @@ import os
 import resource
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:  # commands that only read logs need not wait for it
+    import torch
 
 TAIL_BYTES = 4096  # several lines
 PHASES = ("checkpoint", "data", "forward", "backward", "optimizer")
@@ -57,7 +58,7 @@ class StepLog:
 class StepClock:
     """Seconds of a step by phase; they add up to the whole."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: "torch.device") -> None:
         self.device = device
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.last = time.perf_counter()
@@ -65,6 +66,8 @@ class StepClock:
     def lap(self, phase: str) -> None:
         """Count the time since the last lap as `phase`."""
         if self.device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
         self.seconds[phase] += now - self.last
@@ -81,8 +84,10 @@ class StepClock:
         return columns
 
 
-def peak_memory_gb(device: torch.device) -> float:
+def peak_memory_gb(device: "torch.device") -> float:
     """Most memory that this worker held: allocated on its GPU, resident on a CPU."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB

@@ -48,23 +48,22 @@ def _no_match(pattern: str, names: Sequence[str]) -> str:
 
 
 def transfer_report(
-    model: nn.Module, source: str, prediction: str, trained: Sequence[str], transfer: Any | None
+    model: nn.Module, source: str, prediction: str | None, trained: Sequence[str], transfer: Any | None
 ) -> dict[str, Any]:
     """What a stage starts from: names of tensors loaded, initialised, left out; trained and frozen elements.
 
-    transfer: FactorizedUNet.weight_transfer of a model built over an image UNet; None: all was loaded.
+    prediction: what the weights were trained to predict. transfer: FactorizedUNet.weight_transfer of a model
+    built over an image UNet; None: all was loaded.
     """
     tensors = list(model.state_dict())
     names = {"loaded": tensors, "initialised": [], "left_out": []}
-    before = prediction
     if transfer is not None:
         names = {key: list(getattr(transfer, key)) for key in names}
-        before = transfer.prediction or "unknown"
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     trained_elements = sum(sizes[name] for name in trained)
     return {
         "from": source,
-        "prediction_before": before,
+        "prediction_before": prediction or "unknown",
         "trained_elements": trained_elements,
         "frozen_elements": sum(sizes.values()) - trained_elements,
         "trained_parts": _by_part(trained, sizes),

@@ -7,11 +7,11 @@ from typing import Any
 
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
-from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe, StageSettings, TrainSettings
 from pipelines.training.checkpoint import CheckpointError, check_identity, differences, whole_checkpoints
-from pipelines.training.index import ClipIndex, check_shards
-from pipelines.training.stream import stream_fingerprint
+from pipelines.training.index import read_index
+from pipelines.training.start import MODEL_MARKER, network_hashes, start_fingerprint
+from pipelines.training.stream import training_stream
 
 # Settings of `train` that decide the losses; the others (workers, threads, ...) decide how fast.
 DECISIVE = (
@@ -37,15 +37,22 @@ class StagePlan:
     has_motion_scores: bool
     previous_name: str | None
     previous_model: Path | None  # result of the stage before; None: the image UNet
-    clips: dict[str, int]  # of each bucket
+    clips: dict[str, int]  # of split `train` in each bucket, empty ones too
+    visits: dict[str, float]  # how often each clip of a bucket comes in the whole stage
+    validation_clips: int  # of all buckets
 
     @property
     def model(self) -> Path:
         return self.folder / "model"
 
     @property
+    def is_trial(self) -> bool:
+        """Whether it is a first look, in a folder of its own."""
+        return self.folder.parent.name != "train"
+
+    @property
     def finished(self) -> bool:
-        marker = self.model / "training.json"
+        marker = self.model / MODEL_MARKER
         return marker.is_file() and json.loads(marker.read_text())["step"] == self.steps
 
 
@@ -58,19 +65,16 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
     if settings is None:
         raise ValueError(f"recipe {recipe.name!r} has no section `train`")
     layout = RunLayout(Path(recipe.run_directory))
-    indices = {tier: ClipIndex.read(recipe, tier) for tier in dict.fromkeys(s.tier for s in settings.stages)}
-    for index in indices.values():
-        check_shards(recipe, index)
-    models = {
-        "text_to_image": weights_sha256(recipe.models.text_to_image),
-        "motion_encoder": weights_sha256(recipe.models.motion_encoder),
-    }
+    indices = {_data_of(stage): read_index(recipe, stage) for stage in settings.stages}
+    models = network_hashes(recipe)
     decisive = {name: value for name, value in settings.model_dump(mode="json").items() if name in DECISIVE}
+    start = "image UNet" if settings.starts_from is None else start_fingerprint(settings.starts_from)
     plans: list[StagePlan] = []
     for stage in settings.stages:
         before = plans[-1] if plans else None
-        index = indices[stage.tier]
-        clips = index.clips("train")
+        index = indices[_data_of(stage)]
+        seed = int(fingerprint(recipe.seed, stage.name)[:15], 16)
+        stream = training_stream(index, settings, seed)
         steps = stage.steps if limit_steps is None else min(limit_steps, stage.steps)
         identity = {
             "seed": recipe.seed,
@@ -80,8 +84,8 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
             "model": recipe.model.model_dump(mode="json"),
             "models": models,
             "fps": recipe.curation.fps,
-            "data": stream_fingerprint(clips),
-            "starts_from": "image UNet"
+            "data": stream.fingerprint,
+            "starts_from": start
             if before is None
             else f"stage {before.stage.name} at step {before.steps}, {fingerprint(before.identity)[:12]}",
         }
@@ -91,21 +95,31 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
             settings=settings,
             folder=layout.stage(name),
             steps=steps,
-            seed=int(fingerprint(recipe.seed, stage.name)[:15], 16),
+            seed=seed,
             identity=json.loads(json.dumps(identity)),
-            has_motion_scores=index.motion_scores is not None,
+            has_motion_scores=index.has_motion_scores,
             previous_name=None if before is None else before.stage.name,
             previous_model=None if before is None else before.model,
-            clips={bucket.bucket: len(bucket) for bucket in clips},
+            clips={bucket.name: len(bucket) for bucket in index.by_split["train"]},
+            visits={
+                name: steps * settings.global_batch_clips * share / len(stream.buckets[name])
+                for name, share in stream.bucket_shares.items()
+            },
+            validation_clips=sum(map(len, index.clips("validation"))),
         )
         _check_results(plan)
         plans.append(plan)
     return plans
 
 
+def _data_of(stage: StageSettings) -> tuple[Any, ...]:
+    """What the index of a stage depends on: stages that agree in it share one."""
+    return stage.tier, tuple((stage.mix or {}).items())
+
+
 def _check_results(plan: StagePlan) -> None:
     """Refuse what another recipe left in the stage's folder."""
-    marker = plan.model / "training.json"
+    marker = plan.model / MODEL_MARKER
     if marker.is_file():
         made = json.loads(marker.read_text())
         lines = list(differences(made["identity"], plan.identity))

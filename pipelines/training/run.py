@@ -8,9 +8,11 @@ from typing import Any
 
 from pipelines.cluster import environment, start_ray
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.training.forecast import show_plans, warn_of_nothing_to_watch
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan, plan_stages
-from pipelines.training.watch import watching
+from pipelines.training.tracking import is_sent
+from pipelines.training.watch import send_all, watching
 from pipelines.training.worker import STOPPED, run_worker
 
 DRIVER_ENVIRONMENT = {
@@ -22,6 +24,7 @@ DRIVER_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
+RAY_BOOKS = ".ray"  # within `train/`; no stage can be called that
 
 
 class TrainingError(RuntimeError):
@@ -31,7 +34,8 @@ class TrainingError(RuntimeError):
 def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
     """Train every stage that is not finished. Returns a summary that fits into JSON:
 
-    {"model": PATH, "seconds", "seconds_to_first_step", "stages": {NAME: {"model", "steps", "clips", "loss",
+    {"model": PATH, "registered": {"name", "version"} in MLflow or None (not sent yet, or a trial), "seconds",
+    "seconds_to_first_step", "stages": {NAME: {"model", "steps", "clips", "loss",
     "samples_per_second", "trained_parameters", ...}}}.
 
     limit_steps: a first look, in folders of its own. Raises TrainingError, or before anything starts
@@ -41,29 +45,41 @@ def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
     recipe = with_absolute_paths(recipe)
     plans = plan_stages(recipe, limit_steps=limit_steps)
     seconds_to_first_step = None
-    if not all(plan.finished for plan in plans):
+    if all(plan.finished for plan in plans):
+        registered = send_all(recipe, plans)
+    else:
+        show_plans(plans)
+        warn_of_nothing_to_watch(plans)
         with watching(recipe, plans, started) as watch, environment(DRIVER_ENVIRONMENT), start_ray():
             _fit(recipe, plans)
-        seconds_to_first_step = watch.seconds_to_first_step
+        seconds_to_first_step, registered = watch.seconds_to_first_step, watch.registered
     return {
         "model": str(plans[-1].model),
+        "registered": registered,
         "seconds": time.monotonic() - started,
         "seconds_to_first_step": seconds_to_first_step,
         "stages": {plan.stage.name: _stage_summary(plan) for plan in plans},
     }
 
 
+def send_late(recipe: Recipe) -> None:
+    """Send to MLflow what it has not got yet of a training that is whole: after a server was not there."""
+    recipe = with_absolute_paths(recipe)
+    if not is_sent(recipe):
+        send_all(recipe, plan_stages(recipe))
+
+
 def build_pipeline(recipe: Recipe) -> Any:
     """The FactorizedDreamerPipeline that training starts from: no weight of it was trained on video."""
     from pipelines.training.export import assemble_pipeline, untrained_schedule
-    from pipelines.training.stage import untrained_unet
+    from pipelines.training.start import untrained_unet
 
     unet = untrained_unet(recipe)
     return assemble_pipeline(recipe, unet, untrained_schedule(recipe, unet))
 
 
 def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     settings = plans[0].settings
@@ -80,21 +96,29 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
             num_workers=settings.workers, use_gpu=settings.gpus_per_worker > 0, resources_per_worker=resources
         ),
         run_config=RunConfig(
-            name="ray",
+            name=RAY_BOOKS,
             storage_path=str(folder),
             failure_config=FailureConfig(max_failures=settings.max_failures),
         ),
     )
     # Ray keeps books of its own about a run; ours are the checkpoints.
-    shutil.rmtree(folder / "ray", ignore_errors=True)
+    shutil.rmtree(folder / RAY_BOOKS, ignore_errors=True)
     try:
         trainer.fit()
+    except TrainingFailedError as error:
+        _raise_stopped(folder, error)
+        raise
     finally:
-        shutil.rmtree(folder / "ray", ignore_errors=True)
-    if (folder / STOPPED).is_file():
-        raise TrainingError(json.loads((folder / STOPPED).read_text())["error"])
+        shutil.rmtree(folder / RAY_BOOKS, ignore_errors=True)
+    _raise_stopped(folder)
     if missing := [plan.stage.name for plan in plans if not plan.finished]:
         raise TrainingError(f"the workers ended without a result of stage {', '.join(missing)}")
+
+
+def _raise_stopped(folder: Path, error: Exception | None = None) -> None:
+    """Raise TrainingError with what a worker wrote down that ended the training, if one did."""
+    if (folder / STOPPED).is_file():
+        raise TrainingError(json.loads((folder / STOPPED).read_text())["error"]) from error
 
 
 def _stage_summary(plan: StagePlan) -> dict[str, Any]:

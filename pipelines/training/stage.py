@@ -14,7 +14,6 @@ from modeling.objective import Losses, count_valid_pixels, diffusion_loss
 from modeling.randomness import SampleRandomness
 from modeling.schedule import NoiseSchedule
 from modeling.unet import FactorizedUNet
-from pipelines.fingerprint import fingerprint
 from pipelines.recipe import Recipe, StageSettings, TrainSettings
 from pipelines.training.batch import Encoders, Prepared, prepare
 from pipelines.training.checkpoint import (
@@ -29,12 +28,20 @@ from pipelines.training.ema import Ema
 from pipelines.training.engine import start_engine
 from pipelines.training.flops import clip_flop
 from pipelines.training.group import Group
-from pipelines.training.index import ClipIndex
+from pipelines.training.index import ClipIndex, read_index
 from pipelines.training.log import StepLog
 from pipelines.training.partition import Partition
 from pipelines.training.parts import select_trainable, transfer_report
 from pipelines.training.plan import StagePlan
-from pipelines.training.stream import ReadAhead, RowReader, SampleStream, worker_slice
+from pipelines.training.start import MODEL_MARKER, first_unet, unet_settings
+from pipelines.training.stream import (
+    ReadAhead,
+    RowReader,
+    Sample,
+    SampleStream,
+    training_stream,
+    worker_slice,
+)
 
 
 @dataclass
@@ -58,7 +65,7 @@ class StageRun:
     validation_log: StepLog | None
     step: int
     _ahead: ReadAhead
-    batches: Iterator[Prepared]
+    batches: Iterator[list[Prepared]]  # this worker's micro-batches of each step
     _flop: dict[tuple[int, ...], float] = field(default_factory=dict)
 
     @property
@@ -83,6 +90,7 @@ class StageRun:
             "workers": self.group.size,
             "threads": torch.get_num_threads(),
             "zero_stage": self.settings.zero_stage,
+            "micro_batch_clips": self.micro_batch_clips,
             "device": self.group.device.type,
         }
         return Position(self.step, samples, self.plan.identity, world)
@@ -91,28 +99,37 @@ class StageRun:
         """Clips of the global batch of a step."""
         return [sample.clip_id for sample in self.stream.batch(step - 1)]
 
-    def losses(self, ready: Prepared) -> Losses:
-        """Forward pass of this worker's part of a batch."""
-        batch, randomness = self.model_batch(ready)
+    @property
+    def micro_batch_clips(self) -> int:
+        """Clips that a worker passes through the network at a time."""
+        return self.settings.micro_batch_clips or self.settings.global_batch_clips // self.group.size
+
+    def losses(self, parts: list[Prepared]) -> Iterator[Losses]:
+        """Forward pass of each of this worker's micro-batches, when it is asked for."""
+        batches = [self.model_batch(part) for part in parts]
         weight = self.stage.flow_weight if self.stage.predict_flow else 0.0
         valid = None
-        if weight > 0:  # the mean over all workers' valid pixels, however a batch is divided
-            valid = self.group.means(count_valid_pixels(self.schedule, batch, randomness.timesteps))[0]
-        return diffusion_loss(
-            self.engine,
-            self.schedule,
-            batch,
-            randomness.noise,
-            randomness.timesteps,
-            flow_weight=weight,
-            valid_pixels=valid,
-        )
+        if weight > 0:  # the mean over all micro-batches' valid pixels, however a batch is divided
+            counts = [count_valid_pixels(self.schedule, batch, draws.timesteps) for batch, draws in batches]
+            valid = self.group.means(torch.stack(counts).mean())[0]
+        for batch, draws in batches:
+            yield diffusion_loss(
+                self.engine,
+                self.schedule,
+                batch,
+                draws.noise,
+                draws.timesteps,
+                flow_weight=weight,
+                valid_pixels=valid,
+            )
 
     def model_batch(self, ready: Prepared) -> tuple[dict[str, Any], SampleRandomness]:
         """What the model gets for this worker's part of a batch."""
-        scores = self.index.motion_scores
         return self.encoders.model_batch(
-            ready, fps=self.recipe.curation.fps, motion_scores=scores, dtype=self.dtype
+            ready,
+            fps=self.recipe.curation.fps,
+            motion_scores=self.plan.has_motion_scores,
+            dtype=self.dtype,
         )
 
     @property
@@ -160,12 +177,20 @@ class StageRun:
 def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders) -> StageRun:
     """A stage at its last whole checkpoint, or at its start. Every worker calls this alike."""
     checkpoint = _agreed_checkpoint(plan, group)
-    unet, source = starting_unet(recipe, plan)
+    unet, source = (
+        first_unet(recipe)
+        if plan.previous_model is None
+        else (
+            FactorizedUNet.from_pretrained(plan.previous_model / "unet", use_safetensors=True),
+            f"EMA weights of stage {plan.previous_name}",
+        )
+    )
+    predicted = unet.config.prediction
     unet.register_to_config(prediction=plan.stage.schedule.prediction, _name_or_path=None)
     trained = select_parts(unet, plan.stage, has_motion_scores=plan.has_motion_scores)
     unet_config = dict(unet.config)
     if group.rank == 0:
-        report = transfer_report(unet, source, plan.stage.schedule.prediction, trained, unet.weight_transfer)
+        report = transfer_report(unet, source, predicted, trained, unet.weight_transfer)
         _write_json(plan.folder / "weight_transfer.json", report)
     if checkpoint is None:
         if group.rank == 0:
@@ -176,8 +201,10 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     else:
         unet.load_state_dict(checkpoint.full("weights"), strict=True)
 
-    # Fused layouts and dropout aside, training mode only matters to gradient checkpointing here.
+    # Fused layouts and dropout aside, training mode only matters to activation checkpointing here.
     unet = unet.to(group.device).train()
+    if plan.settings.activation_checkpointing:
+        unet.enable_gradient_checkpointing()
     engine = start_engine(unet, plan.stage, plan.settings, group.size)
     partition = Partition(engine)
     ema = Ema(partition)
@@ -185,15 +212,17 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     if checkpoint is not None:
         restore(checkpoint, partition, ema)
         step = checkpoint.position.step
-    index = ClipIndex.read(recipe, plan.stage.tier)
-    stream = SampleStream(
-        index.clips("train"), seed=plan.seed, batch_samples=plan.settings.global_batch_clips
-    )
+    index = read_index(recipe, plan.stage)
+    stream = training_stream(index, plan.settings, plan.seed)
     reader = RowReader(index.load, index.decode)
     schedule = noise_schedule(plan.stage)
 
-    def ready(number: int) -> Prepared:
-        samples = worker_slice(stream.batch(number), group.rank, group.size)
+    def ready(number: int) -> list[Prepared]:
+        share = worker_slice(stream.batch(number), group.rank, group.size)
+        size = plan.settings.micro_batch_clips or len(share)
+        return [micro_batch(share[first : first + size]) for first in range(0, len(share), size)]
+
+    def micro_batch(samples: list[Sample]) -> Prepared:
         return prepare(
             samples,
             reader.rows(samples),
@@ -235,29 +264,6 @@ def noise_schedule(stage: StageSettings) -> NoiseSchedule:
     return NoiseSchedule(**stage.schedule.model_dump())
 
 
-def starting_unet(recipe: Recipe, plan: StagePlan) -> tuple[FactorizedUNet, str]:
-    """The network that a stage starts from, on the CPU in fp32, and a word on where it comes from."""
-    if plan.previous_model is None:
-        return untrained_unet(recipe), f"image UNet of {recipe.models.text_to_image}"
-    unet = FactorizedUNet.from_pretrained(plan.previous_model / "unet", use_safetensors=True)
-    return unet, f"EMA weights of stage {plan.previous_name}"
-
-
-def untrained_unet(recipe: Recipe) -> FactorizedUNet:
-    """The video model over the recipe's image UNet; its new parts depend on the recipe's seed alone."""
-    from pipelines.models import load_image_unet
-
-    image_unet, prediction = load_image_unet(recipe.models.text_to_image)
-    image_unet.register_to_config(_name_or_path=None)  # a saved model must not name folders of this machine
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(fingerprint("new parts", recipe.seed)[:15], 16))
-        return FactorizedUNet.from_image_unet(
-            image_unet,
-            prediction=prediction,  # type: ignore[arg-type]
-            **unet_settings(recipe),
-        )
-
-
 def check_networks(recipe: Recipe) -> None:
     """Build the network and its schedules and select the parts of every stage; allocates nothing.
 
@@ -276,25 +282,6 @@ def meta_unet(recipe: Recipe) -> FactorizedUNet:
     config = UNet2DConditionModel.load_config(resolve_model(recipe.models.text_to_image) / "unet")
     with torch.device("meta"):
         return FactorizedUNet(image_unet=config, **unet_settings(recipe))
-
-
-def unet_settings(recipe: Recipe) -> dict[str, Any]:
-    """Settings of FactorizedUNet beside its image UNet."""
-    return {
-        "motion_dim": _width(recipe.models.motion_encoder, "d_model"),
-        "image_dim": _width(recipe.models.image_encoder, "vision_config", "hidden_size"),
-        **recipe.model.model_dump(),
-    }
-
-
-def _width(model: str, *keys: str) -> int:
-    """A number of a model folder's config.json; a section that is not there is skipped."""
-    from pipelines.models import resolve_model
-
-    config = json.loads((resolve_model(model) / "config.json").read_text())
-    for key in keys[:-1]:
-        config = config.get(key, config)
-    return int(config[keys[-1]])
 
 
 def select_parts(unet: FactorizedUNet, stage: StageSettings, *, has_motion_scores: bool) -> list[str]:
@@ -331,7 +318,7 @@ def finish_stage(run: StageRun) -> None:
         shutil.rmtree(writing, ignore_errors=True)
         assemble_pipeline(run.recipe, unet, run.schedule).save_pretrained(writing, safe_serialization=True)
         _write_json(
-            writing / "training.json", {"identity": run.plan.identity, "step": run.step, "weights": "ema"}
+            writing / MODEL_MARKER, {"identity": run.plan.identity, "step": run.step, "weights": "ema"}
         )
         target = run.folder / "model"
         shutil.rmtree(target, ignore_errors=True)

@@ -7,7 +7,7 @@ keeps count of their bytes. What ZeRO 0-3 keep beside it is arithmetic, after De
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -189,11 +189,7 @@ class Savings:
 
     @classmethod
     def of(cls, settings: TrainSettings) -> Self:
-        return cls(
-            getattr(settings, "activation_checkpointing", False),
-            getattr(settings, "offload_optimizer", False),
-            getattr(settings, "offload_parameters", False),
-        )
+        return cls(settings.activation_checkpointing, settings.offload_optimizer, settings.offload_parameters)
 
 
 @dataclass(frozen=True)
@@ -231,9 +227,16 @@ def step_memory(
     gpus: int,
     encoder_bytes: int,
     savings: Savings = Savings(),
+    *,
+    micro_batches: int = 1,
 ) -> StepMemory:
-    """What one of `gpus` GPUs holds at a ZeRO level at most: in the backward pass or in the update."""
+    """What one of `gpus` GPUs holds at a ZeRO level at most: in a backward pass or in the update.
+
+    peaks: of one micro-batch, of which a step has `micro_batches`.
+    """
     shard = elements.trained if zero_stage == 0 else -(-elements.trained // gpus)  # ZeRO 0: each owns all
+    if micro_batches > 1:  # from the second pass on all gradients are there
+        peaks = replace(peaks, together=Held(peaks.activations, elements.trained * elements.bytes_each))
     backward, update = _gradients(zero_stage, elements, peaks, shard)
     at_update = update > sum(backward)
     weights, host_weights = _weights(zero_stage, elements, gpus, savings)

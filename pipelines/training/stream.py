@@ -1,12 +1,13 @@
 """The sample stream: which clip is sample number n, as a pure function of (seed, data set, n).
 
 Row groups of a bucket are shuffled, then samples within a window of some row groups, anew in every
-epoch. A global batch is of one bucket; buckets take turns in proportion to their clips, and the smallest
-is never left out. Workers only divide a batch, so the stream is the same for any number of them.
+epoch. A global batch is of one bucket of one data set; buckets take turns in proportion to their clips, data
+sets in proportion to their shares, and the smallest is never left out. Workers only divide a batch, so the
+stream is the same for any number of them.
 """
 
 import hashlib
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.training.index import BucketClips, RowGroup
+from pipelines.recipe import TrainSettings
+from pipelines.training.index import BucketClips, ClipIndex, RowGroup
 
 WINDOW_ROW_GROUPS = 8
 CACHE_BYTES = 2**29
@@ -31,38 +33,46 @@ class Sample(NamedTuple):
     group: RowGroup
     row: int  # row within the row group
     clip_id: str
+    motion_score: float | None
 
 
 def bucket_turns(clips: Mapping[str, int], batch_samples: int) -> dict[str, int]:
-    """A round: every bucket as often as its clips fill batches, at least once."""
-    return {name: max(1, round(number / batch_samples)) for name, number in sorted(clips.items())}
+    """Batches of each bucket in a round of one data set: as its clips fill batches, at least one."""
+    return {name: max(1, round(number / batch_samples)) for name, number in clips.items()}
 
 
 class SampleStream:
     """Global batches by number.
 
-    buckets: clips of each bucket, none empty. Raises ValueError when there are none.
+    buckets: clips of each bucket, none empty. shares: of the samples by data set, in any unit; default: as
+    many as they have clips. Raises ValueError when there are no clips.
     """
 
-    def __init__(self, buckets: Sequence[BucketClips], *, seed: int, batch_samples: int) -> None:
-        empty = [clips.bucket for clips in buckets if not len(clips)]
+    def __init__(
+        self,
+        buckets: Sequence[BucketClips],
+        *,
+        seed: int,
+        batch_samples: int,
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
+        empty = [clips.name for clips in buckets if not len(clips)]
         if empty or not buckets:
             raise ValueError(f"no clips to train on in bucket {', '.join(empty) or '(none given)'}")
-        self.buckets = {clips.bucket: clips for clips in buckets}
+        self.buckets = {clips.name: clips for clips in sorted(buckets, key=lambda clips: clips.name)}
         self.batch_samples = batch_samples
         self.seed = seed
         self.fingerprint = stream_fingerprint(buckets)
-        self.turns = bucket_turns({name: len(clips) for name, clips in self.buckets.items()}, batch_samples)
+        self.turns = _turns(self.buckets, batch_samples, shares)
         self._round = lru_cache(maxsize=2)(self._round_uncached)
         self._epoch = lru_cache(maxsize=2 * len(self.buckets))(self._epoch_uncached)
 
     def batch(self, index: int) -> list[Sample]:
         """Samples of global batch `index` (from 0), in order of their global sample numbers."""
         round_number, turn = divmod(index, sum(self.turns.values()))
-        order = self._round(round_number)
+        order, earlier = self._round(round_number)
         name = order[turn]
-        visits = round_number * self.turns[name] + order[:turn].count(name)
-        first = visits * self.batch_samples
+        first = (round_number * self.turns[name] + earlier[turn]) * self.batch_samples
         return [
             self._sample(index * self.batch_samples + i, name, first + i) for i in range(self.batch_samples)
         ]
@@ -70,12 +80,18 @@ class SampleStream:
     def _sample(self, number: int, bucket: str, position: int) -> Sample:
         clips = self.buckets[bucket]
         epoch, place = divmod(position, len(clips))
-        group, row, clip_id = clips.at(int(self._epoch(bucket, epoch)[place]))
-        return Sample(number, bucket, group, row, clip_id)
+        return Sample(number, bucket, *clips.at(int(self._epoch(bucket, epoch)[place])))
 
-    def _round_uncached(self, round_number: int) -> list[str]:
+    def _round_uncached(self, round_number: int) -> tuple[list[str], list[int]]:
+        """Whose turn it is throughout a round, and how many turns of it that bucket had before."""
         turns = [name for name, times in self.turns.items() for _ in range(times)]
-        return [turns[i] for i in self._generator("round", round_number).permutation(len(turns))]
+        order = [turns[i] for i in self._generator("round", round_number).permutation(len(turns))]
+        had: Counter[str] = Counter()
+        earlier = []
+        for name in order:
+            earlier.append(had[name])
+            had[name] += 1
+        return order, earlier
 
     def _epoch_uncached(self, bucket: str, epoch: int) -> np.ndarray:
         """Order of one epoch: indices of the bucket's clips, each once."""
@@ -90,16 +106,44 @@ class SampleStream:
         key = repr((self.seed, self.fingerprint, *what)).encode()
         return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(key).digest(), "big")))
 
-    def repetitions(self) -> dict[str, int]:
-        """Buckets with fewer clips than a batch, whose clips repeat within it, and how many they have."""
-        return {name: len(c) for name, c in self.buckets.items() if len(c) < self.batch_samples}
+    @property
+    def bucket_shares(self) -> dict[str, float]:
+        """Share of the samples that come from each bucket."""
+        turns = sum(self.turns.values())
+        return {name: times / turns for name, times in self.turns.items()}
+
+
+def training_stream(index: ClipIndex, settings: TrainSettings, seed: int) -> SampleStream:
+    """The stream of a stage over the clips of its index."""
+    return SampleStream(
+        index.clips("train"), seed=seed, batch_samples=settings.global_batch_clips, shares=index.shares
+    )
+
+
+def _turns(
+    buckets: Mapping[str, BucketClips], batch_samples: int, shares: Mapping[str, float] | None
+) -> dict[str, int]:
+    """Batches of each bucket in a round: as often as its clips fill batches, at least once.
+
+    With shares the data set that has most clips for its share is gone through once a round, the others more
+    often.
+    """
+    fill = bucket_turns({name: len(clips) for name, clips in buckets.items()}, batch_samples)
+    if shares is None:
+        return fill
+    of_dataset: Counter[str] = Counter()
+    for name, clips in buckets.items():
+        of_dataset[clips.dataset] += fill[name]
+    longest = max(turns / shares[dataset] for dataset, turns in of_dataset.items())
+    times = {dataset: longest * shares[dataset] / turns for dataset, turns in of_dataset.items()}
+    return {name: max(1, round(fill[name] * times[clips.dataset])) for name, clips in buckets.items()}
 
 
 def stream_fingerprint(buckets: Sequence[BucketClips]) -> str:
     """Hash of what the order depends on: clips, row groups, buckets, and the shards' own fingerprint."""
     digest = hashlib.sha256()
-    for clips in sorted(buckets, key=lambda clips: clips.bucket):
-        digest.update(repr((clips.bucket, clips.fingerprint, clips.spans.tolist())).encode())
+    for clips in sorted(buckets, key=lambda clips: clips.name):
+        digest.update(repr((clips.name, clips.fingerprint, clips.spans.tolist())).encode())
         for clip_id in clips.clip_ids:
             digest.update(clip_id.encode() + b"\n")
     return digest.hexdigest()

@@ -48,10 +48,11 @@ def validation_batches(run: "StageRun") -> list[list[Sample]]:
     batches = []
     for clips in run.index.clips("validation"):
         number = min(run.settings.validation_clips - taken, len(clips))
-        samples = [Sample(taken + i, clips.bucket, *clips.at(i)) for i in range(number)]
+        samples = [Sample(taken + i, clips.name, *clips.at(i)) for i in range(number)]
         taken += number
-        for first in range(0, len(samples), run.settings.global_batch_clips):
-            batch = samples[first : first + run.settings.global_batch_clips]
+        at_a_time = run.micro_batch_clips * run.group.size
+        for first in range(0, len(samples), at_a_time):
+            batch = samples[first : first + at_a_time]
             if even := len(batch) // run.group.size * run.group.size:
                 batches.append(batch[:even])
     return batches

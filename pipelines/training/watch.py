@@ -17,6 +17,7 @@ POLL_SECONDS = 0.5
 SEND_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 120.0
 LAST_SEND_SECONDS = 20.0
+SLOWEST_UPLOAD_BYTES_PER_SECOND = 5e6  # of a model, which a server may take longer to receive than metrics
 
 
 class Watch:
@@ -26,6 +27,7 @@ class Watch:
         self.plans = plans
         self.started = started
         self.seconds_to_first_step: float | None = None
+        self.registered: dict[str, str] | None = None  # the model in MLflow's registry: name, version
         self._at_start = self.steps()
 
     def steps(self) -> int:
@@ -59,13 +61,8 @@ def watching(recipe: Recipe, plans: list[StagePlan], started: float) -> Iterator
     started: when the command began, by time.monotonic.
     """
     watch = Watch(plans, started)
-    done, abandoned = threading.Event(), threading.Event()
-    tracker = Tracker(recipe, plans)
-    sender = threading.Thread(
-        target=_send, args=(tracker, watch, done, abandoned), name="mlflow", daemon=True
-    )
-    sender.start()
-    with track(sum(plan.steps for plan in plans), "train") as progress:
+    with _sending(recipe, plans, watch) as tracker, track(sum(p.steps for p in plans), "train") as progress:
+        done = threading.Event()
         shower = threading.Thread(target=_show, args=(watch, progress, done), name="progress", daemon=True)
         shower.start()
         try:
@@ -74,13 +71,56 @@ def watching(recipe: Recipe, plans: list[StagePlan], started: float) -> Iterator
             done.set()
             shower.join()
             progress.update(*watch.look())
-    sender.join(LAST_SEND_SECONDS)
-    if sender.is_alive():
-        abandoned.set()
-        stderr_console().print(
-            f"MLflow at {tracker.state['uri']} does not answer; the metrics are in "
-            f"{Path(recipe.run_directory) / 'train'} and are sent by the next `dreamer train` of this recipe."
-        )
+    watch.registered = tracker.registered
+
+
+def send_all(recipe: Recipe, plans: list[StagePlan]) -> dict[str, str] | None:
+    """Send what MLflow has not got yet of a training that is over; {"name", "version"} of its model there."""
+    with _sending(recipe, plans, None) as tracker:
+        pass
+    return tracker.registered
+
+
+@contextmanager
+def _sending(recipe: Recipe, plans: list[StagePlan], watch: Watch | None) -> Iterator[Tracker]:
+    """Send from a thread during the `with` block, and at its end what is left, as long as that goes on.
+
+    watch: of a training that starts; None: there is nothing to wait for.
+    """
+    tracker = Tracker(recipe, plans)
+    ending = _Ending()
+    sender = threading.Thread(target=_send, args=(tracker, watch, ending), name="mlflow", daemon=True)
+    sender.start()
+    try:
+        yield tracker
+    except BaseException as error:
+        ending.outcome = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        raise
+    finally:
+        ending.done.set()
+        since = time.monotonic()
+        while sender.is_alive() and time.monotonic() - since < _patience_seconds(tracker):
+            sender.join(POLL_SECONDS)
+        if sender.is_alive():
+            ending.abandoned.set()
+            stderr_console().print(
+                f"MLflow at {tracker.state['uri']} does not answer; the metrics are in "
+                f"{Path(recipe.run_directory) / 'train'} and are sent by the next `dreamer train` of this "
+                "recipe.",
+                markup=False,
+            )
+
+
+class _Ending:
+    """How a command that trains comes to its end, as its sender sees it."""
+
+    def __init__(self) -> None:
+        self.done, self.abandoned = threading.Event(), threading.Event()
+        self.outcome: str | None = None  # MLflow's status of a run that was not finished
+
+
+def _patience_seconds(tracker: Tracker) -> float:
+    return LAST_SEND_SECONDS + tracker.bytes_to_send / SLOWEST_UPLOAD_BYTES_PER_SECOND
 
 
 def _show(watch: Watch, progress: Any, done: threading.Event) -> None:
@@ -88,20 +128,20 @@ def _show(watch: Watch, progress: Any, done: threading.Event) -> None:
         progress.update(*watch.look())
 
 
-def _send(tracker: Tracker, watch: Watch, done: threading.Event, abandoned: threading.Event) -> None:
+def _send(tracker: Tracker, watch: Watch | None, ending: _Ending) -> None:
     """Send at intervals, and at the end until all is sent or it is abandoned; a failure makes it wait."""
-    while watch.seconds_to_first_step is None and not done.wait(POLL_SECONDS):
+    while watch is not None and watch.seconds_to_first_step is None and not ending.done.wait(POLL_SECONDS):
         pass  # MLflow takes seconds of CPU to start: not before training has
     wait = SEND_SECONDS
-    while not abandoned.is_set():
-        last = done.is_set()
+    while not ending.abandoned.is_set():
+        last = ending.done.is_set()
         try:
-            tracker.send()
+            tracker.send(ending.outcome if last else None)
             wait = SEND_SECONDS
             if last:
                 return
         except Exception as error:  # whatever a client of a dead server raises; training must not notice
-            if not abandoned.is_set():
+            if not ending.abandoned.is_set():
                 stderr_console().print(f"MLflow: {type(error).__name__}: {error}; trying again", markup=False)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-        (abandoned if last else done).wait(wait)
+        (ending.abandoned if last else ending.done).wait(wait)

@@ -1,6 +1,7 @@
 """What one worker of the group does: all stages in order, the finished ones skipped."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ def run_worker(config: dict[str, Any]) -> None:
     What would end the same way again (TrainingStoppedError and the like) is written to `config["folder"]` and
     ends the worker in order; anything else is an error of the worker, and Ray starts the group anew.
     """
+    if (Path(config["folder"]) / STOPPED).is_file():
+        return  # one of the group before stopped alone, and starting it again would end the same way
     # The heavy libraries are imported here, in the worker, and only what the loop needs.
     import ray.train.torch
     import torch
@@ -30,6 +33,7 @@ def run_worker(config: dict[str, Any]) -> None:
     from pipelines.training.checkpoint import CheckpointError
     from pipelines.training.group import Group, TrainingStoppedError
     from pipelines.training.index import ShardError
+    from pipelines.training.memory import OutOfMemoryError
     from pipelines.training.parts import PartsError
 
     recipe: Recipe = config["recipe"]
@@ -38,6 +42,10 @@ def run_worker(config: dict[str, Any]) -> None:
     group = Group.current(ray.train.torch.get_device())
     try:
         train_stages(recipe, config["plans"], group)
+    except OutOfMemoryError as error:
+        _write_stopped(Path(config["folder"]), error)
+        if group.size > 1:
+            raise  # the others wait for this one in an exchange: an error makes Ray end them
     except (TrainingStoppedError, CheckpointError, ShardError, PartsError) as error:
         if group.rank == 0:
             _write_stopped(Path(config["folder"]), error)
@@ -48,6 +56,7 @@ def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> No
     """Train what is not finished, in order; every worker of the process group calls this."""
     from pipelines.training.batch import Encoders
     from pipelines.training.loop import train_stage
+    from pipelines.training.memory import MemoryWatch
     from pipelines.training.stage import check_networks, finish_stage, open_stage
 
     check_networks(recipe)
@@ -55,14 +64,18 @@ def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> No
     for plan in plans:
         if plan.finished:
             continue
-        run = open_stage(recipe, plan, group, encoders)
-        try:
-            train_stage(run)
-            finish_stage(run)
-        finally:
-            run.close()
+        memory = MemoryWatch(plan, group)
+        with memory.explained():
+            run = open_stage(recipe, plan, group, encoders)
+            try:
+                train_stage(run, memory)
+                finish_stage(run)
+            finally:
+                run.close()
 
 
 def _write_stopped(folder: Path, error: Exception) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / STOPPED).write_text(json.dumps({"kind": type(error).__name__, "error": str(error)}))
+    writing = folder / f".writing-{os.getpid()}-{STOPPED}"  # several may run out of memory at once
+    writing.write_text(json.dumps({"kind": type(error).__name__, "error": str(error)}))
+    writing.rename(folder / STOPPED)

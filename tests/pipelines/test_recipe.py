@@ -71,6 +71,21 @@ def test_a_file_has_the_last_word_over_the_source_that_it_names(tmp_path):
     assert load_recipe(str(own), ("source=webvid",)).curation.filters.max_text_area == 0.08
 
 
+def test_a_recipe_lies_over_the_one_that_it_extends(tmp_path):
+    (tmp_path / "base.yaml").write_text("extends: stock\nname: base\ntrain: {zero_stage: 1}\n")
+    own = tmp_path / "own.yaml"
+    stage = "{name: a, tier: low, steps: 1, learning_rate: 1}"
+    own.write_text(f"extends: base.yaml\nsource: webvid\ntrain: {{stages: [{stage}]}}")
+    stock, made = load_recipe("stock"), load_recipe(str(own))
+    assert (made.name, made.train.zero_stage) == ("base", 1)
+    assert [stage.name for stage in made.train.stages] == ["a"]  # a list is replaced as a whole
+    assert made.train.global_batch_clips == stock.train.global_batch_clips
+    assert made.curation.filters.max_text_area == 0.08  # the source's, which the file names
+    (tmp_path / "base.yaml").write_text("extends: own.yaml\n")
+    with pytest.raises(RecipeError, match="extends itself"):
+        load_recipe(str(own))
+
+
 def test_transnetv2_and_its_weights_go_together():
     for override in ("curation.shots.detector=transnetv2", "curation.shots.weights=net.pth"):
         with pytest.raises(RecipeError, match="go together"):
@@ -98,7 +113,7 @@ def test_an_override_that_fits_nowhere_is_refused(override, message):
 
 
 def test_an_unknown_recipe_lists_those_that_ship():
-    with pytest.raises(RecipeError, match="demo, stock"):
+    with pytest.raises(RecipeError, match="demo, paper, small_gpu, stock"):
         find_recipe("nothing")
 
 

@@ -108,6 +108,15 @@ def test_a_step_with_options_is_never_skipped(run):
     assert records["curate"]["summary"] == {"made": "curate", "retry_failed": True}
 
 
+def test_a_skipped_step_does_what_is_left_of_it(run):
+    caught_up = []
+    steps = [replace(step, catch_up=caught_up.append) for step in run.steps()]
+    run_steps(steps, run.recipe, STEPS)
+    assert caught_up == []
+    run_steps(steps, run.recipe, STEPS)
+    assert caught_up == [run.recipe] * 2
+
+
 def test_a_step_that_fails_leaves_no_record_of_what_was_there_before(run, monkeypatch: pytest.MonkeyPatch):
     run()
     run.stamps["train"] = "changed"

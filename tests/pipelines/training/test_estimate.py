@@ -179,6 +179,11 @@ def test_the_update_is_the_peak_where_activations_are_few():
     assert gradients == {0: 60 * 4 * 2, 1: 60 * 4 + 30 * 4}
 
 
+def test_all_gradients_lie_beside_the_activations_of_a_second_micro_batch():
+    held = step_memory(0, Elements(100, 60, 2), PEAKS, 4, 0, micro_batches=2)
+    assert (held.activations, held.gradients) == (1020, 60 * 2)
+
+
 def test_offloading_moves_bytes_to_the_host():
     stays = step_memory(3, Elements(100, 60, 2), PEAKS, 4, 0)
     gone = step_memory(3, Elements(100, 60, 2), PEAKS, 4, 0, Savings(False, True, True))
@@ -287,5 +292,7 @@ def test_configurations_that_are_missing_are_all_said(bare_models, run_directory
 def test_gpus_that_cannot_share_a_batch_or_compute_it_are_refused(recipe):
     with pytest.raises(RecipeError, match=r"--gpus 3: .*one of 1, 2, 4"):
         plan_recipe(recipe(), Assumptions(find_gpu("l4"), 3))
+    with pytest.raises(RecipeError, match=r"--gpus 2: .*micro_batch_clips=4"):
+        plan_recipe(recipe(micro_batch_clips=4), Assumptions(find_gpu("l4"), 2))
     with pytest.raises(HardwareError, match="v100 has units for fp32 only"):
         plan_recipe(recipe(precision="bf16"), Assumptions(find_gpu("v100"), 1))

@@ -10,13 +10,15 @@ from pipelines.training.stream import ReadAhead, SampleStream, worker_slice
 BATCH = 8
 
 
-def bucket(name: str, clips: int, *, row_group_clips: int = 5, fingerprint: str = "f") -> BucketClips:
+def bucket(
+    name: str, clips: int, *, dataset: str = "own", row_group_clips: int = 5, fingerprint: str = "f"
+) -> BucketClips:
     ids = [f"{name}-{i}" for i in range(clips)]
     groups = [
         (RowGroup(f"{name}.parquet", first), list(enumerate(ids[first : first + row_group_clips])))
         for first in range(0, clips, row_group_clips)
     ]
-    return BucketClips.of(name, fingerprint, groups)
+    return BucketClips.of(dataset, name, fingerprint, groups, {})
 
 
 def stream(*clips: int, seed: int = 0, fingerprint: str = "f") -> SampleStream:
@@ -67,7 +69,7 @@ def test_a_batch_is_of_one_bucket_and_the_smallest_bucket_has_its_turn() -> None
     batches = [{sample.bucket for sample in one.batch(i)} for i in range(22)]
     assert all(len(batch) == 1 for batch in batches)
     assert sum(batch == {"b1"} for batch in batches) == 2  # one turn in each of two rounds
-    assert one.repetitions() == {"b1": 3}
+    assert one.bucket_shares == {"b0": 10 / 11, "b1": 1 / 11}
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"fingerprint": "g"}])
@@ -82,7 +84,7 @@ def test_an_empty_bucket_is_an_error() -> None:
 
 def test_a_clip_is_found_in_its_row_group_and_row() -> None:
     clips = bucket("b", 13)
-    assert clips.at(11) == (RowGroup("b.parquet", 10), 1, "b-11")
+    assert clips.at(11) == (RowGroup("b.parquet", 10), 1, "b-11", None)
 
 
 def test_an_error_of_the_reading_thread_reaches_the_loop() -> None:
@@ -97,3 +99,19 @@ def test_an_error_of_the_reading_thread_reaches_the_loop() -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches)
     ahead.close()
+
+
+def test_data_sets_have_their_shares_and_each_bucket_its_turn() -> None:
+    buckets = [bucket("a", 160), bucket("b", 80), bucket("c", 40, dataset="pexels")]
+    mixed = SampleStream(buckets, seed=0, batch_samples=BATCH, shares={"own": 0.25, "pexels": 0.75})
+    assert mixed.turns == {"a": 20, "b": 10, "pexels/c": 90}
+    seen = Counter(sample.bucket for index in range(120) for sample in mixed.batch(index))
+    assert seen == {"a": 160, "b": 80, "pexels/c": 720}
+    once = Counter(clip_ids(mixed, range(120), 1))
+    assert {count for clip, count in once.items() if clip[0] != "c"} == {1}
+    assert {count for clip, count in once.items() if clip[0] == "c"} == {18}
+
+
+def test_without_shares_a_data_set_counts_by_its_clips() -> None:
+    buckets = [bucket("a", 80), bucket("a", 40, dataset="pexels")]
+    assert SampleStream(buckets, seed=0, batch_samples=BATCH).turns == {"a": 10, "pexels/a": 5}

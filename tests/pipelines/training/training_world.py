@@ -159,11 +159,13 @@ def write_data(
     *,
     validation: int = 4,
     nan_clip: int | None = None,
+    named: str = "",
     **metadata: Any,
 ) -> None:
     """Shards, manifest and clip table.
 
     clips: number of training clips of each bucket. nan_clip: number of one whose latents are not numbers.
+    named: makes other clips.
     metadata: of the shards, in place of what curation writes.
     """
     layout = RunLayout(Path(recipe.run_directory))
@@ -175,7 +177,7 @@ def write_data(
         writer = ShardWriter(layout, bucket, "00000-test", row_group_clips=4, shard_bytes=2**30)
         with writer:
             for i in range(number + validation):
-                clip_id = hashlib.sha256(f"{bucket} {i}".encode()).hexdigest()[:20]
+                clip_id = hashlib.sha256(f"{named}{bucket} {i}".encode()).hexdigest()[:20]
                 arrays = {
                     "latents_mean": generator.standard_normal(latent),
                     "latents_std": np.full(latent, 0.1),

@@ -110,9 +110,9 @@ def _assumption_rows(summary: Summary) -> Rows:
             name.replace("_", " "),
             f"{_count(encoder['parameters'])} parameters, {_size(encoder['bytes'])}, frozen, on every GPU",
         )
-    savings = [name.replace("_", " ") for name, on in summary["savings"].items() if on]
+    savings = [f"{name}=true" for name, on in summary["savings"].items() if on]
     if savings:
-        yield "saves memory by", ", ".join(savings)
+        yield "memory is saved by", ", ".join(savings)
 
 
 def _bucket_rows(bucket: dict[str, Any], zero_stage: int) -> Iterator[tuple[str, str]]:

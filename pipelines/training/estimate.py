@@ -40,6 +40,9 @@ from pipelines.training.stream import bucket_turns
 
 # Of a GPU's memory as sold; CUDA itself, NCCL, cuDNN's workspaces and gaps between blocks take the rest.
 USABLE_MEMORY = 0.9
+# With activation checkpointing the forward pass runs twice: a third of a step where all is trained, more
+# where little is. MFU does not count the second time as work done.
+CHECKPOINTED_WORK = 4 / 3
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ class Counter:
             flop, peaks = self._pass(stage, trained, bucket)
             buckets.append(self._bucket(bucket, shares[str(bucket)], flop, peaks, elements))
         flop = stage.steps * sum(bucket["share"] * bucket["step_flop"] for bucket in buckets)
-        gpu_hours = self.assumptions.gpu_hours(flop, self.settings.precision)
+        gpu_hours = self.gpu_hours(flop)
         return {
             "stage": stage.name,
             "tier": stage.tier,
@@ -247,6 +250,10 @@ class Counter:
     @property
     def dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
+
+    def gpu_hours(self, flop: float) -> float:
+        work = flop * CHECKPOINTED_WORK if self.settings.activation_checkpointing else flop
+        return self.assumptions.gpu_hours(work, self.settings.precision)
 
     @property
     def clips_per_gpu(self) -> int:
@@ -271,7 +278,7 @@ class Counter:
                 flow_weight=stage.flow_weight,
                 schedule=noise_schedule(stage),
                 dtype=self.dtype,
-                checkpointing=Savings.of(self.settings).checkpointing,
+                checkpointing=self.settings.activation_checkpointing,
             )
             self.seen[key] = flop, peaks
         return self.seen[key]
@@ -280,7 +287,7 @@ class Counter:
         self, bucket: Bucket, share: float, flop: int, peaks: PassPeaks, elements: Elements
     ) -> dict[str, Any]:
         step_flop = flop * self.settings.global_batch_clips
-        hours = self.assumptions.gpu_hours(step_flop, self.settings.precision) / self.assumptions.gpus
+        hours = self.gpu_hours(step_flop) / self.assumptions.gpus
         savings = Savings.of(self.settings)
         levels = [
             step_memory(

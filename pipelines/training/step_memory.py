@@ -183,7 +183,7 @@ def _batch(shapes: Shapes, dtype: torch.dtype, *, with_flow: bool) -> dict[str, 
 class Savings:
     """What a recipe does to need less memory. This is the one place that reads those settings."""
 
-    checkpointing: bool = False
+    activation_checkpointing: bool = False
     offload_optimizer: bool = False
     offload_parameters: bool = False
 

@@ -20,7 +20,7 @@ from pipelines.hardware import HardwareError, find_gpu
 from pipelines.layout import RunLayout
 from pipelines.preflight import PreflightError
 from pipelines.recipe import RecipeError
-from pipelines.training.estimate import Assumptions, plan_recipe, shares
+from pipelines.training.estimate import Assumptions, Counter, plan_recipe, shares
 from pipelines.training.flops import clip_flop
 from pipelines.training.step_memory import (
     MOMENTS_BYTES,
@@ -246,6 +246,13 @@ def test_a_plan_adds_up_without_weights_and_without_memory(bare_models, run_dire
     assert planned == {"4x32x32": 100, "4x64x64": 50, "4x32x64": 50}
     assert plan["data"]["core_hours"] == pytest.approx(100 * 1.3 / 3600)
     json.dumps(plan, allow_nan=False)
+
+
+def test_checkpointing_takes_a_third_more_hours(recipe):
+    settings = [recipe(activation_checkpointing=on) for on in (False, True)]
+    assumptions = Assumptions(find_gpu("l4"), 1)
+    plain, again = (Counter(s, s.train, None, assumptions, {}).gpu_hours(1e18) for s in settings)
+    assert again == pytest.approx(plain * 4 / 3)
 
 
 def test_curated_clips_are_counted_and_their_mixture_is_kept(recipe):

@@ -10,6 +10,7 @@ from jobs.demo import demo
 from jobs.embedded import models, sprites
 from jobs.evaluate import evaluate
 from jobs.generate import generate
+from jobs.plan import plan
 from jobs.report import report
 from jobs.run import run
 from jobs.runs import runs
@@ -39,7 +40,7 @@ embedded = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-COMMANDS: tuple[Callable[..., None], ...] = (demo, run, curate, train, evaluate, generate, report)
+COMMANDS: tuple[Callable[..., None], ...] = (demo, plan, run, curate, train, evaluate, generate, report)
 for command in COMMANDS:
     app.command()(command)
 embedded.command()(sprites)

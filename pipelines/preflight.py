@@ -1,23 +1,22 @@
 """Preflight: what would stop a recipe half way is looked for before anything starts, and all said at once."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import chain
 from math import ceil
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.cluster import available_cpus
 from pipelines.layout import RunLayout
+from pipelines.model_shapes import clip_bytes, model_config, model_json, vae_factor
 from pipelines.models import resolve_model
 from pipelines.preflight_data import count_sources, data_faults
-from pipelines.recipe import Bucket, Recipe, RecipeError
+from pipelines.recipe import Recipe, RecipeError
 
 STEPS = ("curate", "train", "evaluate")
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
-FLOAT16_BYTES, FLOAT32_BYTES = 2, 4
 # A checkpoint holds fp32 weights, their average and Adam's two moments.
 COPIES_PER_CHECKPOINT = 4
 # Temporal modules, adapter and pixel attention beside the image UNet's own weights, generously.
@@ -154,7 +153,26 @@ def image_score_faults(recipe: Recipe) -> Faults:
         yield misfit(head, width)
 
 
-def _folder_faults(where: str, path: str, parts: tuple[str, ...]) -> Faults:
+def config_faults(recipe: Recipe) -> Faults:
+    """What stands in the way of a plan, which reads configurations only: no weights, no table, no machine."""
+    models = recipe.models
+    folders = list(
+        chain(
+            _folder_faults(
+                "models.text_to_image", models.text_to_image, ("vae", "unet", "text_encoder"), weights=False
+            ),
+            _folder_faults("models.image_encoder", models.image_encoder, ("",), weights=False),
+            _folder_faults("models.motion_encoder", models.motion_encoder, ("",), weights=False),
+            _fit_faults(recipe),
+        )
+    )
+    yield from folders
+    if not folders:
+        yield from network_faults(recipe)
+    yield from bucket_faults(recipe)
+
+
+def _folder_faults(where: str, path: str, parts: tuple[str, ...], *, weights: bool = True) -> Faults:
     try:
         folder = resolve_model(path)
     except FileNotFoundError as error:
@@ -164,7 +182,7 @@ def _folder_faults(where: str, path: str, parts: tuple[str, ...]) -> Faults:
         if not (folder / part / "config.json").is_file():
             yield f"{where}: {folder / part} has no config.json; give a folder in Hugging Face format"
             continue
-        if not any((folder / part).glob("*.safetensors")):
+        if weights and not any((folder / part).glob("*.safetensors")):
             others = sorted(file.name for file in (folder / part).glob("*.bin"))
             found = f"only {', '.join(others)}" if others else "no weights"
             yield (
@@ -269,25 +287,6 @@ def _fit_faults(recipe: Recipe) -> Faults:
         )
 
 
-def model_config(path: str, part: str = "") -> dict[str, Any]:
-    """A model folder's config.json; {} when the folder or the file is missing."""
-    return model_json(path, part, "config.json")
-
-
-def model_json(path: str, part: str, name: str) -> dict[str, Any]:
-    """A JSON file of a model folder; {} when the folder or the file is missing."""
-    try:
-        return json.loads((resolve_model(path) / part / name).read_text())
-    except FileNotFoundError:
-        return {}
-
-
-def vae_factor(recipe: Recipe) -> int | None:
-    """Pixels per latent pixel; None when the VAE's configuration cannot be read."""
-    levels = model_config(recipe.models.text_to_image, "vae").get("block_out_channels")
-    return 2 ** (len(levels) - 1) if levels else None
-
-
 # ---------------------------------------------------------------- buckets, disk, machines
 
 
@@ -356,18 +355,6 @@ def run_bytes(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> int:
         for _ in recipe.train.stages:
             total += int(weights * (copies * COPIES_PER_CHECKPOINT + 1) + frozen)
     return total
-
-
-def clip_bytes(recipe: Recipe, bucket: Bucket) -> int:
-    """Bytes of one clip in a shard: latents' mean and deviation, flow and its mask, image features."""
-    factor = vae_factor(recipe) or 8
-    channels = model_config(recipe.models.text_to_image, "vae").get("latent_channels", 4)
-    area = (bucket.height // factor) * (bucket.width // factor)
-    vision = model_config(recipe.models.image_encoder).get("vision_config") or {}
-    latents = 2 * channels * bucket.frames * area * FLOAT16_BYTES
-    flow = (bucket.frames - 1) * area * (2 * FLOAT16_BYTES + 1)
-    features = recipe.curation.precompute.image_tokens * vision.get("hidden_size", 1024) * FLOAT16_BYTES
-    return latents + flow + features
 
 
 def _weight_bytes(path: str, part: str) -> int:

@@ -27,9 +27,7 @@ def clip_flop(
     """
     # Fused attention counts as nothing on a CPU; written out in matrix products it counts in full.
     with torch.device(device), sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng(devices=[]):
-        unet = FactorizedUNet.from_config(unet_config)
-        for name, parameter in unet.named_parameters():
-            parameter.requires_grad_(name in trained)
+        unet = partly_trained(unet_config, trained)
         inputs = {name: torch.zeros(shape) for name, shape in shapes.items()}
         timesteps = torch.zeros(1, dtype=torch.long)
         if "motion_tokens" in inputs:
@@ -44,3 +42,11 @@ def clip_flop(
                 total = total + output.flow.sum()
             total.backward()
     return counter.get_total_flops()
+
+
+def partly_trained(unet_config: dict[str, Any], trained: Collection[str]) -> FactorizedUNet:
+    """A video UNet on the current default device, of which the parameters named in `trained` train."""
+    unet = FactorizedUNet.from_config(unet_config)
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return unet

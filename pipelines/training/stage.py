@@ -187,9 +187,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     )
     predicted = unet.config.prediction
     unet.register_to_config(prediction=plan.stage.schedule.prediction, _name_or_path=None)
-    trained = select_trainable(
-        unet, plan.stage.trainable, unreached=_unreached(plan.stage, has_motion_scores=plan.has_motion_scores)
-    )
+    trained = select_parts(unet, plan.stage, has_motion_scores=plan.has_motion_scores)
     unet_config = dict(unet.config)
     if group.rank == 0:
         report = transfer_report(unet, source, predicted, trained, unet.weight_transfer)
@@ -271,20 +269,26 @@ def check_networks(recipe: Recipe) -> None:
 
     Raises ValueError (PartsError for a pattern that fits no parameter) now, not hours later in a worker.
     """
+    unet = meta_unet(recipe)
+    for stage in recipe.train.stages if recipe.train else ():
+        noise_schedule(stage)
+        select_parts(unet, stage, has_motion_scores=True)
+
+
+def meta_unet(recipe: Recipe) -> FactorizedUNet:
+    """The video model by its configuration alone: no weights are read and no memory is taken."""
     from pipelines.models import resolve_model
 
     config = UNet2DConditionModel.load_config(resolve_model(recipe.models.text_to_image) / "unet")
     with torch.device("meta"):
-        unet = FactorizedUNet(image_unet=config, **unet_settings(recipe))
-    for stage in recipe.train.stages if recipe.train else ():
-        noise_schedule(stage)
-        select_trainable(unet, stage.trainable, unreached=_unreached(stage, has_motion_scores=True))
+        return FactorizedUNet(image_unet=config, **unet_settings(recipe))
 
 
-def _unreached(stage: StageSettings, *, has_motion_scores: bool) -> list[str]:
-    """Parts that get no gradient in this stage."""
-    patterns = [] if stage.predict_flow else ["flow_predictor.*"]
-    return patterns if has_motion_scores else [*patterns, "motion_score_embedding.*"]
+def select_parts(unet: FactorizedUNet, stage: StageSettings, *, has_motion_scores: bool) -> list[str]:
+    """Let a stage's parameters train, but for those that get no gradient in it. Returns their names."""
+    unreached = [] if stage.predict_flow else ["flow_predictor.*"]
+    unreached += [] if has_motion_scores else ["motion_score_embedding.*"]
+    return select_trainable(unet, stage.trainable, unreached=unreached)
 
 
 def _agreed_checkpoint(plan: StagePlan, group: Group) -> CheckpointReader | None:

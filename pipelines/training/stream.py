@@ -36,6 +36,11 @@ class Sample(NamedTuple):
     motion_score: float | None
 
 
+def bucket_turns(clips: Mapping[str, int], batch_samples: int) -> dict[str, int]:
+    """Batches of each bucket in a round of one data set: as its clips fill batches, at least one."""
+    return {name: max(1, round(number / batch_samples)) for name, number in clips.items()}
+
+
 class SampleStream:
     """Global batches by number.
 
@@ -123,7 +128,7 @@ def _turns(
     With shares the data set that has most clips for its share is gone through once a round, the others more
     often.
     """
-    fill = {name: max(1, round(len(clips) / batch_samples)) for name, clips in buckets.items()}
+    fill = bucket_turns({name: len(clips) for name, clips in buckets.items()}, batch_samples)
     if shares is None:
         return fill
     of_dataset: Counter[str] = Counter()

@@ -9,6 +9,7 @@ import pytest
 
 COMMANDS = (
     "demo",
+    "plan",
     "run",
     "curate",
     "train",

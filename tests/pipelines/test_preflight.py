@@ -271,8 +271,9 @@ def test_a_disk_that_is_too_small_is_refused(recipe, tmp_path: Path, monkeypatch
 def test_disk_grows_with_clips_and_their_size(recipe):
     small, large = Bucket(frames=8, height=32, width=32), Bucket(frames=8, height=64, width=64)
     settings = recipe()
-    # 8x8 latents, 4 channels, mean and deviation as float16; flow and its mask; 16 image tokens of width 32.
-    assert clip_bytes(settings, small) == 2 * 4 * 8 * 64 * 2 + 7 * 64 * 5 + 16 * 32 * 2
+    # 8x8 latents, 4 channels, mean and deviation as float16; flow and its mask; 16 image tokens of width 32;
+    # ids of both captions.
+    assert clip_bytes(settings, small) == 2 * 4 * 8 * 64 * 2 + 7 * 64 * 5 + 16 * 32 * 2 + (77 + 64) * 4
     assert clip_bytes(settings, large) > 3 * clip_bytes(settings, small)
     assert run_bytes(recipe("data.limit=2")) < run_bytes(settings)
 

@@ -49,6 +49,7 @@ def train_stage(run: StageRun, memory: MemoryWatch) -> None:
 
         if run.log is not None:
             seconds = clock.columns()
+            tflops = run.batch_tflop(parts[0]) / seconds["seconds_total"]
             run.log.write(
                 {
                     "step": step,
@@ -61,7 +62,8 @@ def train_stage(run: StageRun, memory: MemoryWatch) -> None:
                     "clip_ratio": clip_ratio(grad_norm, settings.max_grad_norm),
                     **seconds,
                     "samples_per_second": settings.global_batch_clips / seconds["seconds_total"],
-                    "model_tflops": run.batch_tflop(parts[0]) / seconds["seconds_total"],
+                    "model_tflops": tflops,
+                    "mfu": tflops / run.peak_tflops if run.peak_tflops else None,
                     "peak_memory_gb": peak_memory_gb(group.device),
                 }
             )

@@ -159,6 +159,7 @@ def _stage_summary(plan: StagePlan) -> dict[str, Any]:
         "seconds": seconds,
         "samples_per_second": lines[-1]["samples"] / seconds,
         "model_tflops": _mean(lines, "model_tflops"),
+        "mfu": None if lines[-1]["mfu"] is None else _mean(lines, "mfu"),
         "peak_memory_gb": max(line["peak_memory_gb"] for line in lines),
     }
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from modeling.objective import Losses, count_valid_pixels, diffusion_loss
 from modeling.randomness import SampleRandomness
 from modeling.schedule import NoiseSchedule
 from modeling.unet import FactorizedUNet
+from pipelines.hardware import peak_flops
 from pipelines.recipe import Recipe, StageSettings, TrainSettings
 from pipelines.training.batch import Encoders, Prepared, prepare
 from pipelines.training.checkpoint import (
@@ -135,6 +137,14 @@ class StageRun:
     @property
     def dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
+
+    @cached_property
+    def peak_tflops(self) -> float | None:
+        """10¹² operations a second of all workers' GPUs at their peak; None for hardware that is not known."""
+        if self.group.device.type != "cuda":
+            return None
+        peak = peak_flops(torch.cuda.get_device_name(self.group.device), self.settings.precision)
+        return None if peak is None else peak * self.group.size / 1e12
 
     def batch_tflop(self, ready: Prepared) -> float:
         """10¹² operations of the model in one global batch like `ready`."""

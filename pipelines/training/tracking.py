@@ -29,6 +29,7 @@ COLUMNS = (
     "clip_ratio",
     "samples_per_second",
     "model_tflops",
+    "mfu",
     "peak_memory_gb",
     "seconds_total",
     "seconds_data",
@@ -203,7 +204,12 @@ def step_metrics(lines: list[dict[str, Any]], after: int, last: int) -> list[Any
         for line in lines
         if line["step"] > after and (line["step"] % EVERY_STEPS == 0 or line["step"] == last)
     ]
-    return [Metric(c, float(line[c]), now, line["step"]) for line in due for c in COLUMNS if c in line]
+    return [
+        Metric(column, float(line[column]), now, line["step"])
+        for line in due
+        for column in COLUMNS
+        if line.get(column) is not None  # there is no MFU on hardware of unknown peak
+    ]
 
 
 def validation_metrics(lines: list[dict[str, Any]]) -> list[Any]:

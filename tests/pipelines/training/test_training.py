@@ -23,7 +23,7 @@ from pipelines.training.index import ShardError, read_index
 from pipelines.training.log import read_log
 from pipelines.training.parts import PartsError, select_trainable
 from pipelines.training.plan import StagePlan, plan_stages
-from pipelines.training.stage import noise_schedule
+from pipelines.training.stage import StageRun, noise_schedule
 from pipelines.training.start import check_start, untrained_unet
 from pipelines.training.stream import RowReader, SampleStream
 from pipelines.workflow import write_recipe
@@ -302,6 +302,17 @@ def test_the_result_is_a_pipeline_that_draws(recipe: Recipe) -> None:
         "a red star", "star moves", num_frames=4, height=32, width=32, num_inference_steps=2
     ).frames
     assert frames.shape == (1, 4, 32, 32, 3)
+
+
+def test_utilisation_is_of_hardware_that_is_known_and_of_no_other(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = world.train_here(recipe)
+    assert {line["mfu"] for line in read_log(folder / "log.jsonl")} == {None}
+    shutil.rmtree(folder)
+    monkeypatch.setattr(StageRun, "peak_tflops", 2.0)
+    lines = read_log(world.train_here(recipe) / "log.jsonl")
+    assert [line["mfu"] for line in lines] == [line["model_tflops"] / 2 for line in lines]
 
 
 def test_a_loss_that_is_no_number_stops_with_the_clips_of_the_batch(

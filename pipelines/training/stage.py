@@ -140,7 +140,7 @@ class StageRun:
 
     @cached_property
     def peak_tflops(self) -> float | None:
-        """10¹² operations a second of all workers' GPUs at their peak; None for hardware that is not known."""
+        """10¹² operations a second of all workers' GPUs at their peak; None if that is not known."""
         if self.group.device.type != "cuda":
             return None
         peak = peak_flops(torch.cuda.get_device_name(self.group.device), self.settings.precision)

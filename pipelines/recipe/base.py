@@ -1,0 +1,51 @@
+"""What all sections of a recipe are made of."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_serializer
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run; the message names every fault and its mend."""
+
+
+class Settings(BaseModel):
+    # Defaults too: 8 for a float would be written as 8, and 8.0 once it was read back from a file.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Bucket(Settings):
+    """(frames, height, width) that a clip is resized to; written `8x64x64`."""
+
+    frames: PositiveInt
+    height: PositiveInt
+    width: PositiveInt
+
+    def __str__(self) -> str:
+        return f"{self.frames}x{self.height}x{self.width}"
+
+    @model_serializer
+    def _as_written(self) -> str:
+        return str(self)
+
+
+def parse_bucket(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", value)
+    if match is None:
+        raise ValueError(f"a bucket is FRAMESxHEIGHTxWIDTH, such as 16x320x512, not {value!r}")
+    return dict(zip(("frames", "height", "width"), map(int, match.groups()), strict=True))
+
+
+BucketName = Annotated[Bucket, BeforeValidator(parse_bucket)]
+
+
+def refuse_doubles(what: str, names: list[str]) -> None:
+    """Raise ValueError when two of `names` are the same."""
+    if len(set(names)) != len(names):
+        raise ValueError(f"names of {what} must differ: {', '.join(names)}")

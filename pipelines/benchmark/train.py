@@ -25,6 +25,7 @@ from pipelines.cluster import environment
 from pipelines.layout import RunLayout
 from pipelines.progress import track
 from pipelines.recipe import Recipe, TrackingSettings, with_absolute_paths
+from pipelines.training.allocator import keep_freed_memory
 from pipelines.training.batch import Encoders, Prepared
 from pipelines.training.engine import import_deepspeed
 from pipelines.training.group import Group
@@ -54,8 +55,8 @@ class OurLoop:
 
     run: StageRun
     lines: dict[int, dict[str, Any]] = field(default_factory=dict)  # of the log, by step
-    # Seconds of the processor by step, those of the thread that reads ahead among them; none of a block's last
-    # step, which a checkpoint follows.
+    # Seconds of the processor by step, of the thread that reads ahead too; none of a block's last step, which
+    # a checkpoint follows.
     processor: dict[int, float] = field(default_factory=dict)
     _step_began: float | None = None
 
@@ -120,6 +121,8 @@ def measure_loops(
     device = torch.device("cuda" if recipe.train.gpus_per_worker else "cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.train.threads_per_worker or threads)
+    if device.type == "cpu":
+        keep_freed_memory()  # as our workers do; the bare loop has the good of it too
     try:
         with group_of_one(device) as group:
             return compare(recipe, group, block_steps, blocks, levels)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -240,7 +241,7 @@ def take_turn(turn: Any, main: OurLoop, steps: range, measured: Measured) -> Non
     ready = {step: main.ready(step) for step in steps}
     if isinstance(turn, FrameEncoders):
         for step, each in ready.items():
-            measured.text[step], _ = seconds_of(lambda each=each: main.run.model_batch(each), device)
+            measured.text[step], _ = seconds_of(partial(main.run.model_batch, each), device)
             frames = random_frames(len(each.samples), each.samples[0].bucket)
             measured.frames[step] = turn.seconds(frames)
         return
@@ -248,7 +249,7 @@ def take_turn(turn: Any, main: OurLoop, steps: range, measured: Measured) -> Non
     for step, batch in batches.items():
         began = time.process_time()
         measured.seconds[step], measured.losses[step] = seconds_of(
-            lambda step=step, batch=batch: turn.step(step, NEVER, batch), device
+            partial(turn.step, step, NEVER, batch), device
         )
         measured.processor[step] = time.process_time() - began
 

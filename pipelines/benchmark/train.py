@@ -125,8 +125,8 @@ def measure_loops(
     if device.type == "cpu":
         keep_freed_memory()  # as our workers do; the bare loop has the good of it too
     try:
-        with group_of_one(device) as group:
-            return compare(recipe, group, block_steps, blocks, levels)
+        with environment({"LOCAL_RANK": "0"}):  # Ray's worker group sets it for DeepSpeed
+            return compare(recipe, group_of_one(device), block_steps, blocks, levels)
     finally:
         torch.set_num_threads(threads)
 
@@ -164,20 +164,13 @@ def one_stage(recipe: Recipe, name: str | None) -> Recipe:
     )
 
 
-@contextmanager
-def group_of_one(device: torch.device) -> Iterator[Group]:
-    """A process group of this process alone, the one that exists if there is one."""
+def group_of_one(device: torch.device) -> Group:
+    """The process group of this process alone, which stays: DeepSpeed holds on to the first that it sees."""
     import_deepspeed()
-    with environment({"LOCAL_RANK": "0"}):
-        if dist.is_initialized():
-            yield Group.current(device)
-            return
+    if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-        try:
-            yield Group.current(device)
-        finally:
-            dist.destroy_process_group()
+    return Group.current(device)
 
 
 def open_loop(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders, zero_stage: int) -> OurLoop:

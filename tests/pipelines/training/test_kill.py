@@ -129,23 +129,23 @@ def strike(
     workers = [member for member in members if "RayTrainWorker" in name_of(member)]
     if victim == "worker" and workers:
         kill([rng.choice(workers)])
-        psutil.wait_procs(workers, timeout=60)  # the other one fails at the next exchange, or Ray ends it
+        wait_for_the_end(workers, 60)  # the other one fails at the next exchange, or Ray ends it
     elif victim == "all":
         kill_all(process)
     else:
         kill(members[-1:])
         process.wait()
     if process.poll() is not None:
-        seconds = wait_for_the_end(members)
+        seconds = wait_for_the_end(members, ORPHANS_END_SECONDS)
         moment += f", the last orphan ended after {seconds:.1f} s" if victim == "driver" else ""
     return Kill(victim, moment, run.lines(), run.checkpointed())
 
 
-def wait_for_the_end(members: list[psutil.Process]) -> float:
+def wait_for_the_end(members: list[psutil.Process], limit_seconds: float) -> float:
     """Seconds until none of them works any more; dead ones that nobody has buried yet do not."""
     began = time.monotonic()
     while alive := [member for member in members if works(member)]:
-        assert time.monotonic() - began < ORPHANS_END_SECONDS, f"orphans: {alive}"
+        assert time.monotonic() - began < limit_seconds, f"orphans: {alive}"
         time.sleep(0.05)
     return time.monotonic() - began
 

@@ -26,6 +26,7 @@ from pipelines.cluster import environment
 from pipelines.layout import RunLayout
 from pipelines.progress import track
 from pipelines.recipe import Recipe, TrackingSettings, with_absolute_paths
+from pipelines.training.allocator import keep_freed_memory
 from pipelines.training.batch import Encoders, Prepared
 from pipelines.training.engine import import_deepspeed
 from pipelines.training.group import Group
@@ -58,8 +59,8 @@ class OurLoop:
 
     run: StageRun
     lines: dict[int, dict[str, Any]] = field(default_factory=dict)  # of the log, by step
-    # Seconds of the processor by step, those of the thread that reads ahead among them; none of a block's
-    # last step, which a checkpoint follows.
+    # Seconds of the processor by step, of the thread that reads ahead too; none of a block's last step, which
+    # a checkpoint follows.
     processor: dict[int, float] = field(default_factory=dict)
     _step_began: float | None = None
 
@@ -125,9 +126,11 @@ def measure_loops(
     device = torch.device("cuda" if recipe.train.gpus_per_worker else "cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.train.threads_per_worker or threads)
+    if device.type == "cpu":
+        keep_freed_memory()  # as our workers do; the bare loop has the good of it too
     try:
-        with group_of_one(device) as group:
-            return compare(recipe, group, block_steps, blocks, levels)
+        with environment({"LOCAL_RANK": "0"}):  # Ray's worker group sets it for DeepSpeed
+            return compare(recipe, group_of_one(device), block_steps, blocks, levels)
     finally:
         torch.set_num_threads(threads)
 
@@ -165,20 +168,13 @@ def one_stage(recipe: Recipe, name: str | None) -> Recipe:
     )
 
 
-@contextmanager
-def group_of_one(device: torch.device) -> Iterator[Group]:
-    """A process group of this process alone, the one that exists if there is one."""
+def group_of_one(device: torch.device) -> Group:
+    """The process group of this process alone, which stays: DeepSpeed holds on to the first that it sees."""
     import_deepspeed()
-    with environment({"LOCAL_RANK": "0"}):
-        if dist.is_initialized():
-            yield Group.current(device)
-            return
+    if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-        try:
-            yield Group.current(device)
-        finally:
-            dist.destroy_process_group()
+    return Group.current(device)
 
 
 def open_loop(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders, zero_stage: int) -> OurLoop:

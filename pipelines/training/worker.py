@@ -36,6 +36,7 @@ def run_worker(config: dict[str, Any]) -> None:
     from pipelines.training.engine import import_deepspeed
 
     import_deepspeed()  # before accelerate does, with all that it would bring along
+    from pipelines.training.allocator import keep_freed_memory
     from pipelines.training.checkpoint import CheckpointError
     from pipelines.training.group import Group, TrainingStoppedError
     from pipelines.training.index import ShardError
@@ -46,6 +47,8 @@ def run_worker(config: dict[str, Any]) -> None:
     if recipe.train is not None and recipe.train.threads_per_worker:
         torch.set_num_threads(recipe.train.threads_per_worker)
     group = Group.current(ray.train.torch.get_device())
+    if group.device.type == "cpu":
+        keep_freed_memory()
     try:
         with sole_writer(Path(config["folder"]), group):
             train_stages(recipe, config["plans"], group)

@@ -32,7 +32,7 @@ STAGES = [
 EXACT = ("step", "samples", "loss", "loss_diffusion", "loss_flow", "learning_rate", "grad_norm")
 VICTIMS = ("worker", "driver", "all")
 # A start takes longer than the orphans of a killed driver live: no two groups ever write to one folder.
-ORPHANS_END_SECONDS = 5.0
+ORPHANS_END_SECONDS = 10.0
 # Two idle helpers of Ray's look for their raylet now and then, and end by themselves about a minute later.
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
@@ -129,19 +129,32 @@ def strike(
     workers = [member for member in members if "RayTrainWorker" in name_of(member)]
     if victim == "worker" and workers:
         kill([rng.choice(workers)])
-        psutil.wait_procs(workers, timeout=60)  # the other one fails at the next exchange, or Ray ends it
+        wait_for_the_end(workers, 60)  # the other one fails at the next exchange, or Ray ends it
     elif victim == "all":
         kill_all(process)
     else:
         kill(members[-1:])
         process.wait()
     if process.poll() is not None:
-        began = time.monotonic()
-        _, alive = psutil.wait_procs(members, timeout=ORPHANS_END_SECONDS)
-        assert not alive, f"still there {ORPHANS_END_SECONDS} s after the driver: {alive}"
-        if victim == "driver":
-            moment += f", the last orphan ended after {time.monotonic() - began:.1f} s"
+        seconds = wait_for_the_end(members, ORPHANS_END_SECONDS)
+        moment += f", the last orphan ended after {seconds:.1f} s" if victim == "driver" else ""
     return Kill(victim, moment, run.lines(), run.checkpointed())
+
+
+def wait_for_the_end(members: list[psutil.Process], limit_seconds: float) -> float:
+    """Seconds until none of them works any more; dead ones that nobody has buried yet do not."""
+    began = time.monotonic()
+    while alive := [member for member in members if works(member)]:
+        assert time.monotonic() - began < limit_seconds, f"orphans: {alive}"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def works(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def name_of(process: psutil.Process) -> str:

@@ -39,8 +39,9 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup
 	$(BIN)/dreamer demo
 
+# Two files at a time: half of a test's time Ray and DeepSpeed start up.
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 browser: setup
 	@bash .ci/browser

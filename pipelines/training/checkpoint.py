@@ -48,6 +48,11 @@ def whole_checkpoints(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("step-*")) if _is_whole(path)]
 
 
+def torn_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints that have their name but not all of their bytes any more, oldest first."""
+    return [path for path in sorted(folder.glob("step-*")) if not _is_whole(path)]
+
+
 def _is_whole(path: Path) -> bool:
     state = path / "state.json"
     if not state.is_file():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from pipelines.progress import stderr_console
+from pipelines.training.checkpoint import torn_checkpoints, whole_checkpoints
 from pipelines.training.plan import StagePlan
 
 
@@ -47,6 +48,20 @@ def warn_of_nothing_to_watch(plans: Sequence[StagePlan]) -> None:
                 f"warning: {' and '.join(asked)} will do nothing in stage {plan.stage.name}: tier "
                 f"{plan.stage.tier} has no clip of split 'validation'. Name the column of splits with "
                 "data.columns.split, list 'validation' in curation.precompute.splits, and curate again.",
+                markup=False,
+                style="yellow",
+            )
+
+
+def warn_of_torn_checkpoints(plans: Sequence[StagePlan]) -> None:
+    """Say which checkpoints are passed over, and from where a stage goes on instead."""
+    for plan in plans:
+        folder = plan.folder / "checkpoints"
+        for path in () if plan.finished else torn_checkpoints(folder):
+            whole = whole_checkpoints(folder)
+            start = whole[-1].name if whole else "its start"
+            stderr_console().print(
+                f"warning: {path} is not whole any more; stage {plan.stage.name} goes on from {start}.",
                 markup=False,
                 style="yellow",
             )

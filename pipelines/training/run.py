@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.cluster import environment, start_ray
 from pipelines.recipe import Recipe, with_absolute_paths
-from pipelines.training.forecast import show_plans, warn_of_nothing_to_watch
+from pipelines.training.forecast import show_plans, warn_of_nothing_to_watch, warn_of_torn_checkpoints
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan, plan_stages
 from pipelines.training.tracking import is_sent
@@ -54,6 +54,7 @@ def train(recipe: Recipe, *, limit_steps: int | None = None) -> dict[str, Any]:
     else:
         show_plans(plans)
         warn_of_nothing_to_watch(plans)
+        warn_of_torn_checkpoints(plans)
         with watching(recipe, plans, started) as watch, environment(DRIVER_ENVIRONMENT), start_ray():
             _fit(recipe, plans)
         seconds_to_first_step, registered = watch.seconds_to_first_step, watch.registered

@@ -25,8 +25,11 @@ def validate(run: "StageRun") -> None:
     sums = torch.zeros(QUANTILES)
     counts = torch.zeros(QUANTILES)
     for samples in validation_batches(run):
-        own = worker_slice(samples, run.group.rank, run.group.size)
-        for quantile, loss in zip(*_losses(run, own), strict=True):
+        even = samples + samples[:1] * (-len(samples) % run.group.size)  # every worker must call the network
+        own = worker_slice(even, run.group.rank, run.group.size)
+        real = max(0, min(len(own), len(samples) - run.group.rank * len(own)))
+        quantiles, losses = _losses(run, own)
+        for quantile, loss in zip(quantiles[:real], losses[:real], strict=True):
             sums[quantile] += loss
             counts[quantile] += 1
     means = run.group.means(*sums, *counts)
@@ -43,7 +46,7 @@ def validate(run: "StageRun") -> None:
 
 
 def validation_batches(run: "StageRun") -> list[list[Sample]]:
-    """The first `validation_clips` of split `validation`, in batches that all workers share evenly."""
+    """The first `validation_clips` of split `validation`, in batches for all workers together."""
     taken = 0
     batches = []
     for clips in run.index.clips("validation"):
@@ -51,10 +54,7 @@ def validation_batches(run: "StageRun") -> list[list[Sample]]:
         samples = [Sample(taken + i, clips.name, *clips.at(i)) for i in range(number)]
         taken += number
         at_a_time = run.micro_batch_clips * run.group.size
-        for first in range(0, len(samples), at_a_time):
-            batch = samples[first : first + at_a_time]
-            if even := len(batch) // run.group.size * run.group.size:
-                batches.append(batch[:even])
+        batches += [samples[first : first + at_a_time] for first in range(0, len(samples), at_a_time)]
     return batches
 
 

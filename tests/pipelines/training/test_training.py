@@ -17,7 +17,7 @@ from pipelines.training.batch import Encoders, prepare
 from pipelines.training.checkpoint import CheckpointError, CheckpointReader, whole_checkpoints
 from pipelines.training.ema import decay
 from pipelines.training.engine import learning_rate
-from pipelines.training.forecast import show_plans
+from pipelines.training.forecast import show_plans, warn_of_torn_checkpoints
 from pipelines.training.group import TrainingStoppedError
 from pipelines.training.index import ShardError, read_index
 from pipelines.training.log import read_log
@@ -158,7 +158,11 @@ def test_checkpointed_activations_are_computed_again(recipe: Recipe, monkeypatch
 
 @pytest.mark.parametrize("zero_stage", [2, 3])
 def test_an_interrupted_run_resumes_bit_for_bit(
-    recipe: Recipe, zero_stage: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe,
+    zero_stage: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     recipe = changed(recipe, zero_stage=zero_stage, checkpoint_every_steps=2, validate_every_steps=3)
     folder = world.train_here(recipe)
@@ -167,6 +171,9 @@ def test_an_interrupted_run_resumes_bit_for_bit(
 
     _interrupt_at(5, recipe, monkeypatch)
     (folder / "checkpoints" / "step-00000006").mkdir()  # one that a kill left half written
+    warn_of_torn_checkpoints(plan_stages(recipe))
+    said = "step-00000006 is not whole any more; stage low goes on from step-00000004."
+    assert said in " ".join(capsys.readouterr().err.split())
     assert [path.name for path in whole_checkpoints(folder / "checkpoints")] == [
         "step-00000002",
         "step-00000004",

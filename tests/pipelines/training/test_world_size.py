@@ -74,14 +74,22 @@ def trained_clips(folder: Path) -> list[tuple[int, list[str]]]:
 
 
 def recipe(folder: Path, models: dict[str, str], workers: int, steps: int) -> Recipe:
-    return world.recipe(folder, models, workers=workers, zero_stage=2, stages=[STAGE | {"steps": steps}])
+    return world.recipe(
+        folder,
+        models,
+        workers=workers,
+        zero_stage=2,
+        validate_every_steps=10,
+        stages=[STAGE | {"steps": steps}],
+    )
 
 
 def test_two_workers_then_one_then_two_train_as_one_does(
     tmp_path: Path, training_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("whole", "divided"):
-        world.write_data(recipe(tmp_path / name, training_models, 1, STEPS), {"4x64x64": 9, "4x32x64": 7})
+        data = recipe(tmp_path / name, training_models, 1, STEPS)
+        world.write_data(data, {"4x64x64": 9, "4x32x64": 7}, validation=3)  # no number for two workers
     with noting_clips():
         world.train_here(recipe(tmp_path / "whole", training_models, 1, STEPS))
     monkeypatch.setattr(run, "run_worker", run_noting_worker)
@@ -97,3 +105,6 @@ def test_two_workers_then_one_then_two_train_as_one_does(
     assert len(losses) == STEPS
     assert losses == pytest.approx(expected, rel=0, abs=1e-4)
     assert max(losses) - min(losses) > 0.01  # not for want of difference
+    checked, reference = (read_log(folder / "validation.jsonl") for folder in (divided, whole))
+    assert [line["clips"] for line in checked] == [6] * 5
+    assert [line["loss"] for line in checked] == pytest.approx([line["loss"] for line in reference], rel=1e-4)

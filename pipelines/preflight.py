@@ -8,11 +8,11 @@ from math import ceil
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.cluster import available_cpus
 from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes, model_config, model_json, vae_factor
 from pipelines.models import resolve_model
 from pipelines.preflight_data import count_sources, data_faults
+from pipelines.preflight_machine import memory_faults, resource_faults
 from pipelines.recipe import Recipe, RecipeError
 
 STEPS = ("curate", "train", "evaluate")
@@ -52,7 +52,8 @@ def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
     models = list(model_faults(recipe, steps))
     yield from models
     if "train" in steps and not models:
-        yield from network_faults(recipe)
+        networks = list(network_faults(recipe))
+        yield from networks or memory_faults(recipe)
         yield from start_faults(recipe)
         yield from prediction_faults(recipe)
     if "curate" in steps:
@@ -364,35 +365,6 @@ def _weight_bytes(path: str, part: str) -> int:
     except FileNotFoundError:
         return 0
     return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
-
-
-def resource_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
-    """Workers that a local Ray could never place; a cluster's autoscaler is asked by Ray itself."""
-    if os.environ.get("RAY_ADDRESS"):
-        return
-    cpus = max(2, available_cpus())
-    for name, settings in (("train", recipe.train), ("evaluate", recipe.evaluate)):
-        if settings is None or name not in steps:
-            continue
-        workers, each_cpus = settings.workers, settings.cpus_per_worker
-        if workers * each_cpus > cpus:
-            yield (
-                f"{name}: {workers} workers with {each_cpus:g} CPUs each want {workers * each_cpus:g} of the "
-                f"{cpus} here; set {name}.cpus_per_worker={cpus / workers / 2:g} or fewer workers, "
-                "or send the recipe to a cluster with --submit"
-            )
-        if settings.gpus_per_worker:
-            yield from _gpu_faults(name, workers * settings.gpus_per_worker)
-
-
-def _gpu_faults(name: str, wanted: float) -> Faults:
-    import torch
-
-    if not torch.cuda.is_available():
-        reason = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
-        yield f"{name}.gpus_per_worker: {reason}; set {name}.gpus_per_worker=0 or use --submit"
-    elif wanted > torch.cuda.device_count():
-        yield f"{name}.workers: {wanted:g} GPUs are wanted, {torch.cuda.device_count()} are here"
 
 
 def tracking_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:

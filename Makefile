@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make setup    install the pinned packages into $(VENV) (Python 3.11 or newer; PYTHON=... chooses one)"
-	@echo "make demo     generate videos, curate, train and evaluate: about eleven minutes on two cores"
+	@echo "make demo     generate videos, curate, train and evaluate: eleven to fourteen minutes on two cores"
 	@echo "make test     linter, formatter, type checker and tests"
 	@echo "make browser  Chromium for the tests that open a page, when there is none"
 	@echo "make chaos    kill curation and training fifty times each at random moments, and compare (half an hour)"

@@ -41,15 +41,12 @@ def start_engine(model: nn.Module, stage: StageSettings, settings: TrainSettings
     The process group must exist.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    fused = torch.cuda.is_available() or settings.offload_optimizer
     optimizer = torch.optim.AdamW(
         trained,
         lr=stage.learning_rate,
         betas=(0.9, 0.999),
         weight_decay=settings.weight_decay,
-        # PyTorch's own fused kernels need no compiler, unlike DeepSpeed's; offloaded, the CPU has them too.
-        fused=fused,
-        foreach=False if fused else None,
+        fused=True,  # PyTorch's own kernels, for GPU and CPU, need no compiler, unlike DeepSpeed's
     )
     engine, *_ = import_deepspeed().initialize(
         model=model,

@@ -42,6 +42,11 @@ def log_params(client: Any, run_id: str, params: dict[str, Any]) -> None:
         client.log_batch(run_id, params=entities[first : first + PARAMS_PER_REQUEST])
 
 
+def recipe_params(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's settings as parameters, but for the store's address, which may hold a password."""
+    return flat(recipe.model_dump(mode="json", exclude={"tracking": {"uri"}}))
+
+
 def flat(tree: Any, where: str = "") -> dict[str, Any]:
     """{"train.stages.0.name": "low", …}."""
     if isinstance(tree, dict) and tree:

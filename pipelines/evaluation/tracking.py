@@ -10,7 +10,7 @@ from pipelines.evaluation.summary import Metric as Measured
 from pipelines.evaluation.summary import flat as numbers_of
 from pipelines.progress import stderr_console
 from pipelines.recipe import Recipe
-from pipelines.tracking import flat, log_params, open_experiment, tracking_uri
+from pipelines.tracking import log_params, open_experiment, recipe_params, tracking_uri
 
 FILES = ("metrics.json", "clips.jsonl", "measures.jsonl", "grid.png", "grid.mp4", "grid.gif")
 
@@ -40,7 +40,7 @@ def _log(
     run_id = client.create_run(
         experiment, run_name=f"{recipe.name}: evaluate {folder.name}", tags=tags
     ).info.run_id
-    log_params(client, run_id, flat(recipe.model_dump(mode="json")))
+    log_params(client, run_id, recipe_params(recipe))
     now = int(time.time() * 1000)
     client.log_batch(
         run_id, metrics=[Metric(name, float(value), now, 0) for name, value in numbers_of(metrics).items()]

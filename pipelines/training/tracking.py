@@ -13,7 +13,7 @@ from pipelines.fingerprint import fingerprint, recipe_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.registry import FinishedModel, register, registered_name
-from pipelines.tracking import flat, log_params, open_experiment, tracking_uri
+from pipelines.tracking import flat, log_params, open_experiment, recipe_params, tracking_uri
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan
 from pipelines.training.samples import sample_files
@@ -84,7 +84,7 @@ class Tracker:
             self.state = known
         if self.state["parent"] is None:
             parent = self._create(client, f"{self.recipe.name}: train", {})
-            log_params(client, parent, flat(self.recipe.model_dump(mode="json")))
+            log_params(client, parent, recipe_params(self.recipe))
             self.state["parent"] = parent
             self._save()
         self.client = client

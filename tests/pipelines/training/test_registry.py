@@ -70,6 +70,9 @@ def test_a_finished_training_is_one_version_with_its_run_and_fingerprint(
     assert run.data.metrics["loss"] > 0
     assert version.tags["dreamer.steps"] == "2"
     assert len(version.tags["dreamer.fingerprint"]) == 64
+    told = client.get_run(known["parent"]).data.params
+    assert told["train.global_batch_clips"] == "4"
+    assert "tracking.uri" not in told  # it may hold a password
     assert is_sent(trained)
 
 

@@ -188,13 +188,15 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_the_same(
 ) -> None:
     whole, run = (Run.make(tmp_path / name, training_models) for name in ("whole", "killed"))
     train(load_recipe(str(whole.recipe)))
-    rng, process, kills = random.Random(SEED), None, list[Kill]()
+    rng, kills = random.Random(SEED), list[Kill]()
+    process: subprocess.Popen[bytes] | None = None
+    last: Kill | None = None  # since it was started from nothing
     for number in range(KILLS):
         if len(run.lines()) > 2 * STEPS - CHECKPOINT_STEPS:  # nearly through: to the end, then from nothing
-            finish(run, process, kills[-1])
+            finish(run, process, last)
             assert_same(run, whole)
             shutil.rmtree(run.folder / "train")
-            process = None
+            process = last = None
         if process is None or process.poll() is not None:
             process = start(command("train", run.recipe))
         victim = VICTIMS[number % len(VICTIMS)]
@@ -206,14 +208,15 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_the_same(
             steps = min(len(run.lines()) + rng.randint(1, CHECKPOINT_STEPS), 2 * STEPS - 1)
             moment = wait_for(run, process, steps, writing=number % 4 == 1)
             time.sleep(0 if "writing" in moment else rng.uniform(0, 0.2))
-        if kills and len(run.lines()):
-            assert_went_on_from_the_checkpoint(kills[-1], run.lines())
+        if last is not None and run.lines():
+            assert_went_on_from_the_checkpoint(last, run.lines())
         killed = strike(run, process, victim, moment, rng)
         if victim == "all" and tear(run):
             killed.checkpointed = run.checkpointed()
             killed.moment += ", checkpoint torn"
+        last = killed
         kills.append(killed)
-    finish(run, process, kills[-1])
+    finish(run, process, last)
     with capsys.disabled():
         told = "; ".join(f"{each.victim} at {each.moment}" for each in kills)
         print(f"\n{KILLS} kills on the way to {2 * STEPS} steps: {told}")
@@ -221,9 +224,10 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_the_same(
     assert not run.writes_checkpoint()
 
 
-def finish(run: Run, process: "subprocess.Popen[bytes] | None", last: Kill) -> None:
+def finish(run: Run, process: "subprocess.Popen[bytes] | None", last: Kill | None) -> None:
     """Let the command come to its end, started again if it was killed."""
     if process is None or process.poll() is not None:
         process = start(command("train", run.recipe))
     assert process.wait() == 0
-    assert_went_on_from_the_checkpoint(last, run.lines())
+    if last is not None:
+        assert_went_on_from_the_checkpoint(last, run.lines())

@@ -17,8 +17,8 @@ from pipelines.models import resolve_model
 from pipelines.preflight_data import count_sources
 from pipelines.recipe import Bucket, Recipe
 
-# README, Curation: 1.5 to 1.6 sources/s on two cores, so 1.3 core-seconds a source.
-CORE_SECONDS_PER_SOURCE = 1.3
+# README, Curation: 1.9 sources/s on two cores, so 1.05 core-seconds a source.
+CORE_SECONDS_PER_SOURCE = 1.05
 CORE_SECONDS_FROM = "README, Curation: real clips, all of stock.yaml's filters, two cores, start-up included"
 
 

@@ -28,6 +28,7 @@ from pipelines.training.start import check_start, untrained_unet
 from pipelines.training.stream import RowReader, SampleStream
 from pipelines.workflow import write_recipe
 from tests.pipelines.training import training_world as world
+from tests.pipelines.training.training_world import changed, ema, losses
 
 STEPS = 6
 CLIPS = {"4x32x32": 10}
@@ -56,20 +57,6 @@ def test_the_learning_rate_warms_up_and_falls_at_the_end(recipe: Recipe) -> None
     (plan,) = plan_stages(recipe)
     rates = [learning_rate(plan.stage, step, plan.steps) for step in range(1, STEPS + 1)]
     assert rates == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2, 1e-2, 0.5e-2])
-
-
-def changed(recipe: Recipe, **train: Any) -> Recipe:
-    tree = recipe.model_dump(mode="json")
-    tree["train"] |= train
-    return Recipe.model_validate(tree)
-
-
-def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in read_log(folder / "log.jsonl")]
-
-
-def ema(folder: Path) -> dict[str, torch.Tensor]:
-    return CheckpointReader(whole_checkpoints(folder / "checkpoints")[-1]).full("ema")
 
 
 def plain_loop(recipe: Recipe, plan: StagePlan) -> tuple[list[float], dict[str, torch.Tensor]]:

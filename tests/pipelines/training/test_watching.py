@@ -11,7 +11,6 @@ import torch
 
 from pipelines.media import read_mp4
 from pipelines.recipe import Recipe
-from pipelines.training.checkpoint import CheckpointReader, whole_checkpoints
 from pipelines.training.forecast import warn_of_nothing_to_watch
 from pipelines.training.group import TrainingStoppedError
 from pipelines.training.log import read_log
@@ -20,6 +19,7 @@ from pipelines.training.run import _interrupts_as_usual
 from pipelines.training.samples import sample_files
 from pipelines.training.stage import StageRun
 from tests.pipelines.training import training_world as world
+from tests.pipelines.training.training_world import changed, ema, losses
 
 CLIPS = {"4x32x32": 10}
 STAGE = {
@@ -38,20 +38,6 @@ def recipe(run_directory: Path, training_models: dict[str, str]) -> Recipe:
     made = world.recipe(run_directory, training_models, stages=[STAGE])
     world.write_data(made, CLIPS)
     return made
-
-
-def changed(recipe: Recipe, **train: Any) -> Recipe:
-    tree = recipe.model_dump(mode="json")
-    tree["train"] |= train
-    return Recipe.model_validate(tree)
-
-
-def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in read_log(folder / "log.jsonl")]
-
-
-def ema(folder: Path) -> dict[str, torch.Tensor]:
-    return CheckpointReader(whole_checkpoints(folder / "checkpoints")[-1]).full("ema")
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])

@@ -27,7 +27,9 @@ from pipelines.curation.shards import ShardWriter, array_shapes, encode_row
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.training.checkpoint import CheckpointReader, whole_checkpoints
 from pipelines.training.group import Group
+from pipelines.training.log import read_log
 from pipelines.training.plan import plan_stages
 from pipelines.workflow import steps_of, write_recipe
 
@@ -228,6 +230,23 @@ def shard_stamp(recipe: Recipe, bucket: str) -> dict[str, Any]:
         "text_to_image_sha256": weights_sha256(recipe.models.text_to_image),
         "image_encoder_sha256": weights_sha256(recipe.models.image_encoder),
     }
+
+
+def changed(recipe: Recipe, **train: Any) -> Recipe:
+    """With other settings of `train`."""
+    tree = recipe.model_dump(mode="json")
+    tree["train"] |= train
+    return Recipe.model_validate(tree)
+
+
+def losses(folder: Path) -> list[float]:
+    """Of every step of a stage's folder."""
+    return [line["loss"] for line in read_log(folder / "log.jsonl")]
+
+
+def ema(folder: Path) -> dict[str, torch.Tensor]:
+    """Averaged weights in the newest checkpoint of a stage's folder."""
+    return CheckpointReader(whole_checkpoints(folder / "checkpoints")[-1]).full("ema")
 
 
 def group_of_one() -> Group:

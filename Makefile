@@ -12,7 +12,7 @@ help:
 	@echo "make demo     generate videos, curate, train and evaluate: eleven to fourteen minutes on two cores"
 	@echo "make test     linter, formatter, type checker and tests"
 	@echo "make browser  Chromium for the tests that open a page, when there is none"
-	@echo "make chaos    kill curation and training fifty times each at random moments, and compare (half an hour)"
+	@echo "make chaos    kill curation and training fifty times each at random moments, and compare (forty minutes)"
 	@echo "make format   lay the code out"
 	@echo "make models   train the tiny models that are missing in pipelines/embedded/weights"
 	@echo "make clean    remove caches; runs and $(VENV) stay"

@@ -18,7 +18,8 @@ from torch import nn
 from modeling.layers import pixel_positions
 from modeling.pixel_attention import PixelAttention
 from modeling.unet import FactorizedUNet
-from pipelines.benchmark.operations import count_flop, count_flop_by_part, counted_in_full, peak_bytes
+from pipelines.benchmark.operations import count_flop_by_part, peak_bytes
+from pipelines.operations import count_flop, counted_in_full
 from pipelines.progress import track
 
 TEXT_TOKENS, IMAGE_TOKENS = 77, 257  # CLIP's, of a caption and of an image of 224 pixels in patches of 14

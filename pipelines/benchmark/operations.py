@@ -1,36 +1,17 @@
-"""What a training step costs besides time: floating-point operations, by part of a model, and memory."""
+"""What a training step costs besides time: floating-point operations of each part of a model, and memory."""
 
 import bisect
 import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 Step = Callable[[], None]
-
-
-@contextmanager
-def counted_in_full() -> Iterator[None]:
-    """On the meta device, which computes nothing, and with attention as the matrix products that it is.
-
-    Fused attention counts as nothing on a CPU.
-    """
-    with torch.device("meta"), sdpa_kernel(SDPBackend.MATH):
-        yield
-
-
-def count_flop(step: Step) -> int:
-    """Operations of what `step` does; a multiplication and an addition are two."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return int(counter.get_total_flops())
 
 
 def count_flop_by_part(model: nn.Module, step: Step, rest: str) -> dict[str, int]:

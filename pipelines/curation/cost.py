@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from pipelines.benchmark.operations import count_flop, counted_in_full
 from pipelines.curation.clip_table import SCHEMA
 from pipelines.curation.verdicts import KEPT
 from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes
 from pipelines.models import resolve_model
+from pipelines.operations import count_flop, counted_in_full
 from pipelines.preflight_data import count_sources
 from pipelines.recipe import Bucket, Recipe
 

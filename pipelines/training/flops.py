@@ -4,10 +4,9 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from modeling.unet import FactorizedUNet
+from pipelines.operations import count_flop, counted_in_full
 
 
 def clip_flop(
@@ -25,8 +24,7 @@ def clip_flop(
     encoders are not counted. device: "meta" allocates nothing, but takes seconds; a small model is counted
     sooner by running it once on "cpu".
     """
-    # Fused attention counts as nothing on a CPU; written out in matrix products it counts in full.
-    with torch.device(device), sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng(devices=[]):
+    with counted_in_full(device), torch.random.fork_rng(devices=[]):
         unet = partly_trained(unet_config, trained)
         inputs = {name: torch.zeros(shape) for name, shape in shapes.items()}
         timesteps = torch.zeros(1, dtype=torch.long)
@@ -34,14 +32,16 @@ def clip_flop(
             inputs["motion_mask"] = torch.ones(inputs["motion_tokens"].shape[:2], dtype=torch.bool)
         if "image_latents" in inputs:
             inputs["image_mask"] = torch.ones(1, dtype=torch.bool)
-        with FlopCounterMode(display=False) as counter:
-            latents, text = inputs.pop("latents"), inputs.pop("text_tokens")
+        latents, text = inputs.pop("latents"), inputs.pop("text_tokens")
+
+        def step() -> None:
             output = unet(latents, timesteps, text, **inputs, predict_flow=predict_flow)
             total = output.sample.sum()
             if output.flow is not None:
                 total = total + output.flow.sum()
             total.backward()
-    return counter.get_total_flops()
+
+        return count_flop(step)
 
 
 def partly_trained(unet_config: dict[str, Any], trained: Collection[str]) -> FactorizedUNet:

@@ -187,14 +187,11 @@ class StageRun:
 def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders) -> StageRun:
     """A stage at its last whole checkpoint, or at its start. Every worker calls this alike."""
     checkpoint = _agreed_checkpoint(plan, group)
-    unet, source = (
-        first_unet(recipe)
-        if plan.previous_model is None
-        else (
-            FactorizedUNet.from_pretrained(plan.previous_model / "unet", use_safetensors=True),
-            f"EMA weights of stage {plan.previous_name}",
-        )
-    )
+    if plan.previous_model is None:
+        unet, source = first_unet(recipe)
+    else:
+        unet = FactorizedUNet.from_pretrained(plan.previous_model / "unet", use_safetensors=True)
+        source = f"EMA weights of stage {plan.previous_name}"
     predicted = unet.config.prediction
     unet.register_to_config(prediction=plan.stage.schedule.prediction, _name_or_path=None)
     trained = select_parts(unet, plan.stage, has_motion_scores=plan.has_motion_scores)

@@ -12,7 +12,8 @@ from modeling.layers import pixel_positions
 from modeling.pixel_attention import PixelAttention
 from modeling.temporal import MotionText, TemporalModule
 from pipelines.benchmark.model import Batch, Shape, make_ours, step_flop, step_ours
-from pipelines.benchmark.operations import count_flop, count_flop_by_part, counted_in_full, peak_bytes
+from pipelines.benchmark.operations import count_flop_by_part, peak_bytes
+from pipelines.operations import count_flop, counted_in_full
 
 CLIPS, FRAMES, SIDE, CHANNELS, TOKENS, MOTION_DIM, EMBEDDING = 2, 5, 8, 32, 7, 24, 48
 PIXELS = SIDE**2

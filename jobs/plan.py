@@ -62,7 +62,7 @@ def plan(
 
         device = find_gpu(gpu)  # before the slow imports
         settings = load_recipe(recipe, tuple(overrides or ()))
-        from pipelines.training.estimate import CORE_SECONDS_PER_SOURCE, Assumptions, plan_recipe
+        from pipelines.planning.estimate import CORE_SECONDS_PER_SOURCE, Assumptions, plan_recipe
 
         seconds = CORE_SECONDS_PER_SOURCE if core_seconds_per_source is None else core_seconds_per_source
         return plan_recipe(settings, Assumptions(device, gpus, mfu, price_per_gpu_hour, seconds, clips))

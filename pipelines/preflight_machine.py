@@ -60,9 +60,9 @@ def memory_faults(recipe: Recipe) -> Faults:
 
 def stage_bytes(recipe: Recipe, settings: TrainSettings) -> dict[str, int]:
     """What each stage holds in one place without any activation: on a GPU, or on this machine in all."""
-    from pipelines.training.estimate import frozen_encoders
+    from pipelines.planning.estimate import frozen_encoders
+    from pipelines.planning.step_memory import Elements, Held, PassPeaks, Savings, step_memory
     from pipelines.training.stage import meta_unet, select_parts
-    from pipelines.training.step_memory import Elements, Held, PassPeaks, Savings, step_memory
 
     unet = meta_unet(recipe)
     sizes = {name: parameter.numel() for name, parameter in unet.named_parameters()}

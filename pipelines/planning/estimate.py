@@ -11,22 +11,17 @@ from typing import Any
 import torch
 
 from modeling.unet import FactorizedUNet
-from pipelines.curation.cost import (
+from pipelines.hardware import MFU, Gpu, HardwareError
+from pipelines.model_shapes import image_feature_shape, latent_shape, text_token_count
+from pipelines.models import resolve_model
+from pipelines.planning.cost import (
     CORE_SECONDS_FROM,
     CORE_SECONDS_PER_SOURCE,
     ClipCounts,
     count_clips,
     curation_cost,
 )
-from pipelines.hardware import MFU, Gpu, HardwareError
-from pipelines.model_shapes import image_feature_shape, latent_shape, text_token_count
-from pipelines.models import resolve_model
-from pipelines.preflight import PreflightError, config_faults
-from pipelines.progress import track
-from pipelines.recipe import Bucket, Recipe, RecipeError, StageSettings, TrainSettings
-from pipelines.training.flops import clip_flop
-from pipelines.training.stage import meta_unet, noise_schedule, select_parts
-from pipelines.training.step_memory import (
+from pipelines.planning.step_memory import (
     ZERO_LEVELS,
     Elements,
     PassPeaks,
@@ -36,6 +31,11 @@ from pipelines.training.step_memory import (
     pass_peaks,
     step_memory,
 )
+from pipelines.preflight import PreflightError, config_faults
+from pipelines.progress import track
+from pipelines.recipe import Bucket, Recipe, RecipeError, StageSettings, TrainSettings
+from pipelines.training.flops import clip_flop
+from pipelines.training.stage import meta_unet, noise_schedule, select_parts
 from pipelines.training.stream import bucket_turns
 
 # Of a GPU's memory as sold; CUDA itself, NCCL, cuDNN's workspaces and gaps between blocks take the rest.

@@ -15,14 +15,11 @@ from modeling.schedule import NoiseSchedule
 from modeling.unet import FactorizedUNet
 from pipelines.benchmark.model import Batch, Shape, make_ours
 from pipelines.benchmark.operations import peak_bytes
-from pipelines.curation.cost import count_clips, curation_cost
 from pipelines.hardware import HardwareError, find_gpu
 from pipelines.layout import RunLayout
-from pipelines.preflight import PreflightError
-from pipelines.recipe import RecipeError
-from pipelines.training.estimate import Assumptions, Counter, plan_recipe, shares
-from pipelines.training.flops import clip_flop
-from pipelines.training.step_memory import (
+from pipelines.planning.cost import count_clips, curation_cost
+from pipelines.planning.estimate import Assumptions, Counter, plan_recipe, shares
+from pipelines.planning.step_memory import (
     MOMENTS_BYTES,
     Elements,
     Held,
@@ -31,8 +28,11 @@ from pipelines.training.step_memory import (
     pass_peaks,
     step_memory,
 )
+from pipelines.preflight import PreflightError
+from pipelines.recipe import RecipeError
+from pipelines.training.flops import clip_flop
+from tests.pipelines.planning.closed_form import step_operations
 from tests.pipelines.training import training_world
-from tests.pipelines.training.closed_form import step_operations
 
 SCHEDULE = NoiseSchedule()
 FLOW_WEIGHT = 0.1

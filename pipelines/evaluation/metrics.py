@@ -1,7 +1,7 @@
 """Metrics as plain functions: arrays in, floats out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,3 +158,50 @@ class GaussianStatistics:
 def _unit(features: np.ndarray) -> np.ndarray:
     features = np.asarray(features, np.float64)
     return features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+
+
+EVALCRAFTER_METRICS = (
+    *("VQA_A", "VQA_T", "IS"),
+    *("clip_temp", "warp", "face"),
+    *("action", "motion_ac", "flow"),
+    *("clip", "blip_bleu", "sd", "det", "colour", "count", "ocr", "celeb"),
+)
+
+
+def evalcrafter_scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    """EvalCrafter's final scores (Liu et al. 2023, arXiv 2310.11440; its eval_from_metrics.py).
+
+    metrics: the keys of EVALCRAFTER_METRICS, raw as its metric files have them: VQA_A, VQA_T in 0..100, IS
+    and flow (pixels a frame) unbounded, all others in 0..1 but for rounding. Returns {"visual", "temporal",
+    "motion", "align", "total"}, each sub-score times 100, total their sum.
+    Raises ValueError that names the metrics that are missing or are no finite numbers.
+    """
+    if missing := [name for name in EVALCRAFTER_METRICS if name not in metrics]:
+        raise ValueError(f"EvalCrafter's scores need all its metrics; missing: {', '.join(missing)}")
+    if wrong := [name for name in EVALCRAFTER_METRICS if not math.isfinite(metrics[name])]:
+        raise ValueError(f"EvalCrafter's metrics must be finite numbers, not so: {', '.join(wrong)}")
+    m = {name: float(metrics[name]) for name in EVALCRAFTER_METRICS}
+    vqa_a, vqa_t, inception, flow = (m[name] / 100 for name in ("VQA_A", "VQA_T", "IS", "flow"))
+    visual = 0.03004555 * vqa_a + 0.02887537 * vqa_t - 0.01382558 * inception + 0.08707462696457707
+    temporal = (
+        2.92492244 * m["clip_temp"] + 0.45475678 * (1 - m["warp"]) + 0.17561504 * m["face"] - 3.42274050899774
+    )
+    motion = -0.01641512 * m["action"] - 0.01340959 * m["motion_ac"] - 0.10517075 * flow + 0.1297562020899355
+    align = (
+        -0.0701577 * m["clip"]
+        + 0.02561424 * m["blip_bleu"]
+        + 0.05566109 * m["sd"]
+        + 0.0173974 * m["det"]
+        - 0.020954 * m["colour"]
+        + 0.03069167 * m["count"]
+        + 0.00372351 * (1 - m["ocr"])
+        + 0.22686202 * (1 - m["celeb"])
+    )
+    # The weights were fitted to opinions of 0..1, five stars apart; the last intercept is not multiplied.
+    scores = {
+        "visual": 100 * 5 * visual,
+        "temporal": 100 * 5 * temporal,
+        "motion": 100 * 5 * motion,
+        "align": 100 * (5 * align - 0.30683181901390977),
+    }
+    return scores | {"total": sum(scores.values())}

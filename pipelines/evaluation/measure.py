@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.clip_features import ClipFeatures
-from pipelines.evaluation.features import ClassifierFeatures
+from pipelines.evaluation.feature_networks import ClassifierFeatures
 from pipelines.evaluation.metrics import frame_consistency, motion_strength, prompt_consistency, psnr_db, ssim
 from pipelines.evaluation.motion import Movement, object_movements, parse_objects, video_flow
 from pipelines.evaluation.reference import EvaluationClip

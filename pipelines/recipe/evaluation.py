@@ -26,6 +26,28 @@ class EvaluationSet(Settings):
     clips: PositiveInt
 
 
+class NetworkFile(Settings):
+    """A TorchScript file, pinned."""
+
+    file: str = Field(description="path, or https, s3 or gs address, which is fetched once")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="of the file, 64 hex digits as `sha256sum` prints them"
+    )
+
+
+class FeatureNetworkSettings(Settings):
+    """Networks that videos are judged through; a metric without its network is not computed."""
+
+    i3d: NetworkFile | None = Field(None, description="StyleGAN-V's i3d_torchscript.pt, for FVD")
+    c3d: NetworkFile | None = Field(None, description="StyleGAN-V's c3d_ucf101.pt, for the inception score")
+    lpips: NetworkFile | None = Field(
+        None, description="LPIPS traced to TorchScript, for the first frame's fidelity"
+    )
+    videomae: str | None = Field(
+        None, description="VideoMAEForVideoClassification folder, for content-debiased FVD"
+    )
+
+
 class EvaluateSettings(Settings):
     tier: str
     sets: Annotated[tuple[EvaluationSet, ...], Field(min_length=1)]
@@ -35,6 +57,11 @@ class EvaluateSettings(Settings):
     motion_labels: str | None = Field(
         None,
         description="label column that lists a clip's objects: motion, and box in the first frame",
+    )
+    networks: FeatureNetworkSettings = FeatureNetworkSettings()
+    allow_few_clips: bool = Field(
+        False,
+        description="FVD of fewer than 2,048 clips and IS of fewer than 10,000, named with their number",
     )
     dynamic_threshold: PositiveFloat = Field(
         0.05, description="short sides per second that the fastest 5 % of pixels move in a dynamic video"

@@ -8,6 +8,7 @@ from jobs.benchmark import benchmark
 from jobs.curate import curate
 from jobs.demo import demo
 from jobs.embedded import models, sprites
+from jobs.evalcrafter import evalcrafter
 from jobs.evaluate import evaluate
 from jobs.generate import generate
 from jobs.plan import plan
@@ -47,6 +48,7 @@ embedded.command()(sprites)
 embedded.command()(models)
 app.add_typer(embedded, name="embedded")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(evalcrafter, name="evalcrafter")
 app.add_typer(runs, name="runs")
 
 

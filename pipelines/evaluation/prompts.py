@@ -19,9 +19,10 @@ from pipelines.curation.sources import table_rows
 from pipelines.curation.verdicts import CurationError
 from pipelines.evaluation.expander import PromptExpander
 from pipelines.evaluation.generate import generator_of, load_pipeline, sampling_arguments, to_uint8
+from pipelines.fingerprint import fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.media import contact_sheet, write_gif, write_mp4
-from pipelines.models import resolve_model
+from pipelines.models import resolve_model, weights_sha256
 from pipelines.progress import track
 from pipelines.recipe import Bucket, Recipe, SamplingSettings
 from pipelines.recipe_file import load_recipe
@@ -32,6 +33,12 @@ SHEET_ROWS = 32
 OVERLAP_FRAMES = 2
 FRAMES_WITHOUT_RECIPE, FPS_WITHOUT_RECIPE = 16, 8.0
 COLUMNS = ("prompt", "motion", "image", "seed")
+DRAWING_CODE = (
+    "modeling",
+    "pipelines.evaluation.prompts",
+    "pipelines.evaluation.generate",
+    "pipelines.media",
+)
 
 
 class GenerationError(ValueError):
@@ -132,29 +139,20 @@ def draw_requests(
     artist: "Artist", requests: Sequence[Request], out: Path, batch_videos: int = 4
 ) -> dict[str, Any]:
     """What `generate` does, by an artist that is there already."""
-    if any(request.image is None for request in requests):
-        artist.load_text_to_image()
     names = _names(requests)
-    for image in {request.image for request in requests if request.image is not None}:
-        _read_image(image)  # what cannot be read is said before anything is drawn
-    captions = [artist.captions(request) for request in requests]
     videos: list[dict[str, Any]] = []
     sheet: list[tuple[str, np.ndarray]] = []
-    batches = _batches(requests, batch_videos)
-    with track(len(batches) * artist.total_steps, "generate: draw") as progress:
-        for batch in batches:
-            drawn = artist.draw([requests[i] for i in batch], [captions[i] for i in batch], progress.advance)
-            for index, video in zip(batch, drawn, strict=True):
-                request, (appearance, motion) = requests[index], captions[index]
-                shown = max(SHOWN_PIXELS, video.shape[1])
-                mp4 = write_mp4(out / f"{names[index]}.mp4", video, artist.fps)
-                gif = write_gif(out / f"{names[index]}.gif", video, artist.fps, height_pixels=shown)
-                videos.append(
-                    {"prompt": request.prompt, "appearance": appearance, "motion": motion}
-                    | {"seed": request.seed, "video": str(mp4), "gif": str(gif)}
-                )
-                if len(sheet) < SHEET_ROWS:
-                    sheet.append((f"{request.prompt} (seed {request.seed})", video))
+    for index, (appearance, motion), video in drawn_videos(artist, requests, batch_videos, "generate: draw"):
+        request = requests[index]
+        shown = max(SHOWN_PIXELS, video.shape[1])
+        mp4 = write_mp4(out / f"{names[index]}.mp4", video, artist.fps)
+        gif = write_gif(out / f"{names[index]}.gif", video, artist.fps, height_pixels=shown)
+        videos.append(
+            {"prompt": request.prompt, "appearance": appearance, "motion": motion}
+            | {"seed": request.seed, "video": str(mp4), "gif": str(gif)}
+        )
+        if len(sheet) < SHEET_ROWS:
+            sheet.append((f"{request.prompt} (seed {request.seed})", video))
     title = "prompts" if len({request.prompt for request in requests}) > 1 else _slug(requests[0].prompt)
     return {
         "model": str(artist.folder),
@@ -163,12 +161,32 @@ def draw_requests(
     }
 
 
+def drawn_videos(
+    artist: "Artist", requests: Sequence[Request], batch_videos: int, description: str
+) -> Iterator[tuple[int, tuple[str, str], np.ndarray]]:
+    """(index of the request, (appearance, motion), (T, H, W, 3) uint8) of every request, as it is drawn.
+
+    description: of the progress that is shown. What cannot be read is said before anything is drawn.
+    """
+    if any(request.image is None for request in requests):
+        artist.load_text_to_image()
+    for image in {request.image for request in requests if request.image is not None}:
+        _read_image(image)
+    captions = [artist.captions(request) for request in requests]
+    batches = _batches(requests, batch_videos)
+    with track(len(batches) * artist.total_steps, description) as progress:
+        for batch in batches:
+            drawn = artist.draw([requests[i] for i in batch], [captions[i] for i in batch], progress.advance)
+            for index, video in zip(batch, drawn, strict=True):
+                yield index, captions[index], video
+
+
 class Artist:
     """A loaded pipeline and how it draws: size, frames, sampling."""
 
     def __init__(self, folder: Path, recipe: Recipe | None, expander: str | None = None) -> None:
         """folder: of a pipeline. recipe: of its run, if it belongs to one."""
-        self.folder, self.recipe = folder, recipe
+        self.folder, self.recipe, self.expander = folder, recipe, expander
         self.sampling, self.bucket, self.fps = _settings(recipe)
         self.window = self.bucket.frames if self.bucket else FRAMES_WITHOUT_RECIPE
         self.frames, self.overlap = self.window, min(OVERLAP_FRAMES, self.window - 1)
@@ -188,6 +206,16 @@ class Artist:
         """What draws the first frame of a request that brings none; loaded once, for all copies by `at`."""
         if self.pipeline.text_to_image is None:
             self.pipeline.text_to_image = _text_to_image(self.recipe, self.folder).to(self.device)
+
+    def fingerprint(self) -> str:
+        """Of all that a request's video depends on beside the request and its split into captions."""
+        sampling, frames, size = self.sampling, self.frames, None if self.bucket is None else str(self.bucket)
+        text_to_image = None if self.recipe is None else self.recipe.models.text_to_image
+        # Read anew: a folder's weights change with each training.
+        folders = (str(self.folder), text_to_image, self.expander)
+        weights = [path and weights_sha256.__wrapped__(path) for path in folders]
+        code = source_fingerprint(*DRAWING_CODE)
+        return fingerprint(weights, sampling, frames, size, self.window, self.fps, code)
 
     @property
     def total_steps(self) -> int:

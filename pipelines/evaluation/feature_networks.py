@@ -6,6 +6,8 @@ network says what frames go through (`resize`), how many it takes (`frame_count`
 
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -17,12 +19,12 @@ import torch.nn.functional as F
 from pipelines.curation.decode import DecoderError
 from pipelines.curation.remote import local_file
 from pipelines.curation.sources import is_remote
+from pipelines.evaluation.protocol import VIDEO_FRAMES
 from pipelines.evaluation.video_classifier import Classified, VideoClassifier
 from pipelines.fingerprint import file_sha256
+from pipelines.model_shapes import model_config
 from pipelines.models import frozen, resolve_model, weights_sha256
 from pipelines.recipe.evaluation import FeatureNetworkSettings, NetworkFile
-
-I3D_FRAMES = C3D_FRAMES = 16
 
 
 class FeatureNetworkError(RuntimeError):
@@ -128,7 +130,7 @@ class I3dFeatures:
     """
 
     resize = "squeezed to 224x224, trilinear, inside the network"
-    frame_count = I3D_FRAMES
+    frame_count = VIDEO_FRAMES
 
     def __init__(self, network: NetworkFile, device: str = "cpu") -> None:
         self.network = Torchscript(network, device)
@@ -149,7 +151,7 @@ class C3dClasses:
     """
 
     resize = "squeezed to 112x112, BGR, mean video subtracted, inside the network"
-    frame_count = C3D_FRAMES
+    frame_count = VIDEO_FRAMES
 
     def __init__(self, network: NetworkFile, device: str = "cpu") -> None:
         self.network = Torchscript(network, device)
@@ -185,7 +187,7 @@ class VideoMaeFeatures:
         self.model = frozen(model).to(device)
         self.sha256 = weights_sha256(folder)
         self.frame_count, self.side_pixels = int(model.config.num_frames), int(model.config.image_size)
-        self.resize = f"squeezed to {self.side_pixels}x{self.side_pixels}, bilinear, 0..1, not normalised"
+        self.resize = videomae_resize(model.config.to_dict())
 
     @torch.inference_mode()
     def video(self, frames: np.ndarray) -> np.ndarray:
@@ -206,8 +208,7 @@ class ClassifierFeatures:
         )
         self.sha256 = weights_sha256(path)
         self.classes = tuple(self.model.config.classes)
-        side = self.model.config.side_pixels
-        self.resize = f"{self.frame_count} frames spread evenly, squeezed to {side}x{side}, area-averaged"
+        self.resize = classifier_resize(self.model.config)
 
     @property
     def frame_count(self) -> int:
@@ -250,13 +251,64 @@ class LpipsDistance:
         return float(found[0])
 
 
+# ---------------------------------------------------------------- what they are, without loading them
+
+
+@dataclass(frozen=True)
+class NetworkNote:
+    """What stands beside every number that comes through a network."""
+
+    sha256: str
+    resize: str
+
+
+def network_notes(
+    clip: str, video_classifier: str | None, files: FeatureNetworkSettings
+) -> dict[str, NetworkNote]:
+    """A note for each network that is given: clip, classifier, i3d, videomae, c3d, lpips."""
+    notes = {"clip": NetworkNote(weights_sha256(clip), "squeezed bicubic to CLIP's side")}
+    if video_classifier is not None:
+        config = VideoClassifier.load_config(resolve_model(video_classifier))
+        notes["classifier"] = NetworkNote(weights_sha256(video_classifier), classifier_resize(config))
+    if files.i3d is not None:
+        notes["i3d"] = NetworkNote(files.i3d.sha256, I3dFeatures.resize)
+    if files.videomae is not None:
+        config = model_config(files.videomae)
+        notes["videomae"] = NetworkNote(weights_sha256(files.videomae), videomae_resize(config))
+    if files.c3d is not None:
+        notes["c3d"] = NetworkNote(files.c3d.sha256, C3dClasses.resize)
+    if files.lpips is not None:
+        notes["lpips"] = NetworkNote(files.lpips.sha256, "none")
+    return notes
+
+
+def classifier_classes(video_classifier: str | None) -> tuple[str, ...]:
+    """What a VideoClassifier folder tells apart; nothing without one."""
+    if video_classifier is None:
+        return ()
+    return tuple(VideoClassifier.load_config(resolve_model(video_classifier))["classes"])
+
+
+def classifier_resize(config: Mapping[str, Any]) -> str:
+    side = config["side_pixels"]
+    return f"{config['frames']} frames spread evenly, squeezed to {side}x{side}, bilinear with antialiasing"
+
+
+def videomae_resize(config: Mapping[str, Any]) -> str:
+    side = config.get("image_size", 224)  # VideoMAEConfig's own, which config.json may leave out
+    return f"squeezed to {side}x{side}, bilinear, 0..1, not normalised"
+
+
 def fetch_networks(networks: FeatureNetworkSettings) -> None:
-    """Have every file of a recipe here and checked, before anything that takes long begins."""
+    """Have every network of a recipe here and checked, before anything that takes long begins."""
     for network in (networks.i3d, networks.c3d, networks.lpips):
         if network is not None:
             local_network(network)
     if networks.videomae is not None:
         resolve_model(networks.videomae)
+        frames = model_config(networks.videomae).get("num_frames", VIDEO_FRAMES)
+        if frames != VIDEO_FRAMES:
+            raise FeatureNetworkError(f"{networks.videomae} takes {frames} frames, not {VIDEO_FRAMES}")
 
 
 def first_frames(frames: np.ndarray, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What published numbers are measured with, and what a number is called that was measured so, or otherwise."""
+"""What published numbers are measured with, and what a number measured so, or otherwise, is called."""
 
 from collections.abc import Iterator, Mapping
 

@@ -19,11 +19,26 @@ class SamplingSettings(Settings):
 
 
 class EvaluationSet(Settings):
-    """Held-out clips: their first frame and motion caption go in, their frames are the reference."""
+    """What is drawn and measured, in one of two kinds.
+
+    split: held-out clips; their first frame and motion caption go in, their frames are the reference.
+    images: given images with motion captions; there is no real video.
+    """
 
     name: FolderName
-    split: str
+    split: str | None = None
+    images: str | None = Field(
+        None,
+        description="table with the columns prompt, image and motion, as `dreamer generate --prompts` takes "
+        "it, and the column of motion_labels if it has one; relative to data.root",
+    )
     clips: PositiveInt
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        if (self.split is None) == (self.images is None):
+            raise ValueError(f"the set {self.name!r} needs a split of the clip table, or a table of images")
+        return self
 
 
 class NetworkFile(Settings):

@@ -16,6 +16,7 @@ from jobs.report import report
 from jobs.run import run
 from jobs.runs import runs
 from jobs.train import train
+from jobs.ucf101 import ucf101
 
 HELP = """
 Train a video generator from limited, low-quality video, and measure it.
@@ -41,7 +42,17 @@ embedded = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-COMMANDS: tuple[Callable[..., None], ...] = (demo, plan, run, curate, train, evaluate, generate, report)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    demo,
+    plan,
+    run,
+    curate,
+    train,
+    evaluate,
+    generate,
+    report,
+    ucf101,
+)
 for command in COMMANDS:
     app.command()(command)
 embedded.command()(sprites)

@@ -165,7 +165,7 @@ def _fault(name: str, value: float) -> str:
 
 def _of_folder(folder: Path) -> dict[str, float]:
     """Metrics of the files that are there."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     if (dover := folder / DOVER).is_file():
         metrics |= _dover(dover)
     if (record := folder / INCEPTION).is_file():
@@ -207,7 +207,7 @@ def _of_json(path: Path) -> dict[str, float]:
     if not isinstance(tree, Mapping):
         raise EvalCrafterError(f"{path} must hold one object of metrics by name")
     keys = {name: key for key, name in ITS_NAMES.items()}
-    metrics = {keys.get(name, name): value for name, value in tree.items()}
+    metrics = {keys.get(name) or name: value for name, value in tree.items()}
     if unknown := sorted(set(metrics) - set(EVALCRAFTER_METRICS)):
         known = ", ".join(EVALCRAFTER_METRICS)
         raise EvalCrafterError(f"{path}: {unknown[0]!r} is no metric of EvalCrafter; there are {known}")

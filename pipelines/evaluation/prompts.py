@@ -208,14 +208,7 @@ class Artist:
             self.pipeline.text_to_image = _text_to_image(self.recipe, self.folder).to(self.device)
 
     def fingerprint(self) -> str:
-        """Of all that a request's video depends on beside the request and its split into captions."""
-        sampling, frames, size = self.sampling, self.frames, None if self.bucket is None else str(self.bucket)
-        text_to_image = None if self.recipe is None else self.recipe.models.text_to_image
-        # Read anew: a folder's weights change with each training.
-        folders = (str(self.folder), text_to_image, self.expander)
-        weights = [path and weights_sha256.__wrapped__(path) for path in folders]
-        code = source_fingerprint(*DRAWING_CODE)
-        return fingerprint(weights, sampling, frames, size, self.window, self.fps, code)
+        return drawing_fingerprint(self.folder, self.recipe, self.sampling, self.frames, self.expander)
 
     @property
     def total_steps(self) -> int:
@@ -287,6 +280,17 @@ def _slug(prompt: str) -> str:
 
 
 # ---------------------------------------------------------------- a model, and what goes with it
+
+
+def drawing_fingerprint(
+    folder: Path, recipe: Recipe | None, sampling: SamplingSettings, frames: int, expander: str | None = None
+) -> str:
+    """Of all that a request's video depends on beside the request and its split into captions."""
+    _, bucket, fps = _settings(recipe)
+    text_to_image = None if recipe is None else recipe.models.text_to_image
+    # Read anew: a folder's weights change with each training.
+    weights = [path and weights_sha256.__wrapped__(path) for path in (str(folder), text_to_image, expander)]
+    return fingerprint(weights, sampling, frames, bucket, fps, source_fingerprint(*DRAWING_CODE))
 
 
 def find_model(model: Path) -> tuple[Path, Recipe | None]:

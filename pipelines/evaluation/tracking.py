@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluation.reference import EvaluationClip
 from pipelines.evaluation.groups import Metric as Measured
+from pipelines.evaluation.reference import EvaluationClip
 from pipelines.evaluation.summary import as_json
 from pipelines.evaluation.summary import flat as numbers_of
 from pipelines.progress import stderr_console
@@ -20,35 +21,54 @@ MLFLOW_RUN_NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's 
 TAGS_PER_REQUEST, TAG_CHARACTERS = 100, 8000  # MLflow takes no more
 
 
+@dataclass(frozen=True)
+class DataNote:
+    """What MLflow shows as the data set of a run. fingerprint: 64 hex digits. source: where it is from."""
+
+    name: str
+    fingerprint: str
+    kind: str
+    source: Mapping[str, Any]
+
+
 def log_evaluation(
     recipe: Recipe, folder: Path, metrics: Sequence[Measured], clips: Sequence[EvaluationClip], data: str
 ) -> dict[str, str]:
-    """Log one run; returns {"uri", "run_id"}.
+    """`log_metrics` of held-out clips; data: their fingerprint."""
+    source = {"table": recipe.data.table, "clips": len(clips)}
+    note = DataNote(f"{recipe.name}, held out", data, "clip table", source)
+    return log_metrics(recipe, folder, metrics, note, FILES)
+
+
+def log_metrics(
+    recipe: Recipe, folder: Path, metrics: Sequence[Measured], data: DataNote, files: Sequence[str]
+) -> dict[str, str]:
+    """Log one run with files of `folder` and its videos; returns {"uri", "run_id"}.
 
     The results lie in the folder already: whatever a tracking server or its artifact store does wrong is said
     on stderr and as {"uri", "error"}, it does not undo an evaluation. A run that was begun is marked FAILED.
     """
     try:
-        return {"uri": tracking_uri(recipe), "run_id": _log(recipe, folder, metrics, clips, data)}
+        return {"uri": tracking_uri(recipe), "run_id": _log(recipe, folder, metrics, data, files)}
     except Exception as error:  # of any client library of any store
         stderr_console().print(f"the evaluation is whole in {folder}, but MLflow did not take it: {error}")
         return {"uri": tracking_uri(recipe), "error": str(error)}
 
 
 def _log(
-    recipe: Recipe, folder: Path, metrics: Sequence[Measured], clips: Sequence[EvaluationClip], data: str
+    recipe: Recipe, folder: Path, metrics: Sequence[Measured], data: DataNote, files: Sequence[str]
 ) -> str:
     client, experiment = open_experiment(recipe)
     tags = {
         "dreamer.run_directory": recipe.run_directory,
-        "dreamer.data_fingerprint": data,
+        "dreamer.data_fingerprint": data.fingerprint,
         MLFLOW_RUN_NOTE: description(metrics),
     }
     run_id: str = client.create_run(
         experiment, run_name=f"{recipe.name}: evaluate {folder.name}", tags=tags
     ).info.run_id
     try:
-        _fill(client, run_id, recipe, folder, metrics, clips, data)
+        _fill(client, run_id, recipe, folder, metrics, data, files)
     except BaseException:  # an interrupt too must not leave a run that seems to go on
         with suppress(Exception):  # of a store that does not answer: the first error is the one to tell
             client.set_terminated(run_id, "FAILED")
@@ -63,8 +83,8 @@ def _fill(
     recipe: Recipe,
     folder: Path,
     metrics: Sequence[Measured],
-    clips: Sequence[EvaluationClip],
-    data: str,
+    data: DataNote,
+    files: Sequence[str],
 ) -> None:
     from mlflow.entities import Dataset, DatasetInput, Metric, RunTag
 
@@ -76,10 +96,9 @@ def _fill(
     client.log_batch(
         run_id, metrics=[Metric(name, float(value), now, 0) for name, value in numbers_of(metrics).items()]
     )
-    source = json.dumps({"table": recipe.data.table, "clips": len(clips)})
-    held_out = Dataset(f"{recipe.name}, held out", data[:36], "clip table", source)
-    client.log_inputs(run_id, datasets=[DatasetInput(held_out)])
-    for name in FILES:
+    dataset = Dataset(data.name, data.fingerprint[:36], data.kind, json.dumps(data.source))
+    client.log_inputs(run_id, datasets=[DatasetInput(dataset)])
+    for name in files:
         client.log_artifact(run_id, str(folder / name))
     client.log_artifacts(run_id, str(folder / "videos"), "videos")
 

@@ -171,8 +171,8 @@ def _refuse_too_few(recipe: Recipe, real: int) -> None:
     networks = evaluate.networks
     if real < FVD_CLIPS and (networks.i3d or networks.videomae) and not evaluate.allow_few_clips:
         raise Ucf101Error(
-            f"there are {real:,} real videos to use, FVD is published over {FVD_CLIPS:,}: give --split all, or "
-            "set evaluate.allow_few_clips=true, which names the number with its clips"
+            f"there are {real:,} real videos to use, FVD is published over {FVD_CLIPS:,}: give --split all, "
+            "or set evaluate.allow_few_clips=true, which names the number with its clips"
         )
 
 
@@ -187,7 +187,8 @@ def _real(
     FVD takes 2,048; with given images every drawn clip has a real one.
     """
     wanted = clips if given_image else min(clips, FVD_CLIPS)
-    waiting, looked_at = iter(order), []
+    waiting = iter(order)
+    looked_at: list[Row] = []
     while missing := wanted - sum("reason" not in row for row in looked_at):
         # Some to spare: a worker's start takes longer than looking at a few clips more.
         batch = list(islice(waiting, missing + max(SPARE_CLIPS, missing // 20)))

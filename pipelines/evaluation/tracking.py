@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluation.reference import EvaluationClip
 from pipelines.evaluation.groups import Metric as Measured
+from pipelines.evaluation.reference import EvaluationClip
 from pipelines.evaluation.summary import as_json
 from pipelines.evaluation.summary import flat as numbers_of
 from pipelines.progress import stderr_console

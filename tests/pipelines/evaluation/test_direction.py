@@ -1,4 +1,4 @@
-"""What is worse measures worse, in the metric that is there for it: real SpriteWorld clips, spoilt by hand."""
+"""What is worse measures worse, in the metric that is there for it: SpriteWorld clips, spoilt by hand."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from pipelines.evaluation.feature_networks import classifier_classes, network_notes
 from pipelines.evaluation.groups import Setting
@@ -38,17 +39,23 @@ def blurred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack([cv2.GaussianBlur(frame, (0, 0), 2) for frame in frames])
 
 
-def backwards(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return frames[::-1]
+def exchanged(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Whole videos, but of another clip."""
+    return frames
 
 
 def unspoilt(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return frames
 
 
+def small(frames: np.ndarray) -> np.ndarray:
+    return np.stack([cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for frame in frames])
+
+
 def evaluation_clips(table: Path) -> list[EvaluationClip]:
     with table.open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["camera"] == "still"]
+        rows = [row for row in csv.DictReader(stream) if row["split"] in ("train", "held_out")]
+    rows = [row for row in rows if row["camera"] == "still" and len(json.loads(row["sprites"])) == 1][:16]
     return [
         EvaluationClip(
             set="sprites",
@@ -71,6 +78,8 @@ def evaluation_clips(table: Path) -> list[EvaluationClip]:
 @pytest.fixture(scope="module")
 def measured(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """{how the videos were spoilt: metrics}"""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     clips = evaluation_clips(sprites / "sprites.csv")
     networks = Networks(CLIP, CLASSIFIER, FeatureNetworkSettings())
     measurer = Measurer(networks, vocabulary_of(clips))
@@ -86,14 +95,14 @@ def measured(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         classes=classifier_classes(CLASSIFIER),
     )
     found, real_rows = {}, []
-    for spoil in (unspoilt, noise, shuffled, frozen, blurred, backwards):
+    videos = [small(read_mp4(sprites / clip.uri)[0][::2]) for clip in clips]
+    for spoil in (unspoilt, noise, shuffled, frozen, blurred, exchanged):
         folder = tmp_path_factory.mktemp(spoil.__name__)
         rng = np.random.default_rng(0)
-        for clip in clips:
-            frames = read_mp4(sprites / clip.uri)[0][::2]
-            frames = np.stack([cv2.resize(f, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in frames])
-            write_mp4(video_path(folder, "ground_truth", clip), frames, FPS)
-            write_mp4(video_path(folder, "generated", clip), spoil(frames, rng), FPS)
+        for number, clip in enumerate(clips):
+            write_mp4(video_path(folder, "ground_truth", clip), videos[number], FPS)
+            chosen = videos[number - 1] if spoil is exchanged else videos[number]
+            write_mp4(video_path(folder, "generated", clip), spoil(chosen, rng), FPS)
         real_rows = real_rows or [measurer.measure(folder, "ground_truth", clip) for clip in clips]
         drawn = [measurer.measure(folder, "generated", clip) for clip in clips]
         found[spoil.__name__] = flat(summarise([*drawn, *real_rows], setting)[0])
@@ -109,7 +118,7 @@ def test_unspoilt_videos_measure_as_real_ones_do(measured: dict[str, dict[str, f
     good = measured["unspoilt"]
     assert good["motion_accuracy"] == good["motion_accuracy_ground_truth"] > 0.9
     assert good["motion_class_accuracy"] == good["motion_class_accuracy_ground_truth"] > 0.8
-    assert good["leakage"] == good["leakage_ground_truth"] < 0.1
+    assert good["leakage"] == good["leakage_ground_truth"] < 0.3
     assert good["first_frame_psnr_db"] == 100
     assert distance(good) < 1e-6
 
@@ -119,7 +128,7 @@ def test_the_frechet_distance_grows(measured: dict[str, dict[str, float]], how: 
     assert distance(measured[how]) > distance(measured["unspoilt"]) + 0.05
 
 
-@pytest.mark.parametrize("how", ["shuffled", "frozen", "backwards"])
+@pytest.mark.parametrize("how", ["shuffled", "frozen", "exchanged"])
 def test_motion_accuracy_falls_by_flow_and_by_the_classifier(
     measured: dict[str, dict[str, float]], how: str
 ) -> None:
@@ -146,14 +155,13 @@ def test_frozen_videos_do_not_move_repeat_their_image_and_leak(measured: dict[st
     assert still["warping_error"] < good["warping_error"]
 
 
-@pytest.mark.parametrize("how", ["noise", "blurred", "backwards"])
+@pytest.mark.parametrize("how", ["noise", "blurred", "exchanged"])
 def test_another_first_frame_has_less_fidelity(measured: dict[str, dict[str, float]], how: str) -> None:
     assert measured[how]["first_frame_psnr_db"] < 40
     assert measured[how]["first_frame_ssim"] < 0.95
     assert measured["shuffled"]["first_frame_psnr_db"] > measured[how]["first_frame_psnr_db"]
 
 
-def test_blurred_and_noisy_frames_fit_their_prompt_less_than_real_ones(
-    measured: dict[str, dict[str, float]],
-) -> None:
-    assert measured["noise"]["prompt_consistency"] < measured["unspoilt"]["prompt_consistency"]
+def test_videos_of_other_clips_fit_their_prompts_less(measured: dict[str, dict[str, float]]) -> None:
+    assert measured["exchanged"]["prompt_consistency"] < measured["unspoilt"]["prompt_consistency"] - 0.05
+    assert distance(measured["exchanged"]) < 0.01  # as a whole they are the same videos

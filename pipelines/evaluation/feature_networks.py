@@ -304,11 +304,22 @@ def fetch_networks(networks: FeatureNetworkSettings) -> None:
     for network in (networks.i3d, networks.c3d, networks.lpips):
         if network is not None:
             local_network(network)
-    if networks.videomae is not None:
-        resolve_model(networks.videomae)
-        frames = model_config(networks.videomae).get("num_frames", VIDEO_FRAMES)
-        if frames != VIDEO_FRAMES:
-            raise FeatureNetworkError(f"{networks.videomae} takes {frames} frames, not {VIDEO_FRAMES}")
+    if networks.videomae is not None and (fault := videomae_fault(networks.videomae)):
+        raise FeatureNetworkError(fault)
+
+
+def videomae_fault(folder: str) -> str | None:
+    """What is wrong with a VideoMAE folder, if anything."""
+    try:
+        found = resolve_model(folder)
+    except FileNotFoundError as error:
+        return str(error)
+    config = model_config(folder)
+    if config.get("model_type") != "videomae" or not any(found.glob("*.safetensors")):
+        return f"{found} is no VideoMAEForVideoClassification folder with .safetensors weights"
+    if (frames := config.get("num_frames", VIDEO_FRAMES)) != VIDEO_FRAMES:
+        return f"{found} takes {frames} frames, content-debiased FVD {VIDEO_FRAMES}; give another folder"
+    return None
 
 
 def first_frames(frames: np.ndarray, count: int) -> np.ndarray:

@@ -53,7 +53,7 @@ class Networks:
 
     clip: str
     video_classifier: str | None
-    files: FeatureNetworkSettings = FeatureNetworkSettings()
+    files: FeatureNetworkSettings
 
 
 def video_path(folder: Path, variant: str, clip: EvaluationClip) -> Path:

@@ -89,7 +89,8 @@ def ucf101_rows(summary: Summary) -> Rows:
     """Ours, how it was measured, then each published result with what it was measured otherwise."""
     yield from metric_rows(summary["metrics"])
     for name, value in summary["protocol"].items():
-        yield f"  {name.replace('_', ' ')}", "none" if value is None else value
+        if value is not None:
+            yield f"  {name.replace('_', ' ').replace('fvd', 'FVD').replace('is clips', 'IS clips')}", value
     if summary["left_out"]:
         yield "left out", f"{summary['left_out']} real videos, too short or unreadable: see metrics.json"
     yield "", ""
@@ -109,7 +110,10 @@ def _published(row: dict[str, Any]) -> str:
         marks.append("differs: " + ", ".join(row["differences"]["differ"]))
     if row["differences"]["unknown"]:
         marks.append("not known: " + ", ".join(row["differences"]["unknown"]))
-    return f"{numbers}; {'; '.join(marks) or 'same protocol as far as it is stated'}; {row['source']}"
+    return (
+        f"{numbers}; {'; '.join(marks) or 'same protocol as far as it is stated'}; "
+        f"trained on {row['training_data']}; {row['source']}"
+    )
 
 
 def _number(value: float | None) -> str:

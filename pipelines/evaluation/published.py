@@ -110,7 +110,15 @@ UCF101 = (
     ),
     Ucf101Result("Emu Video", 606.20, 42.70, "Girdhar et al. 2023, arXiv 2311.10709", "34 M private videos"),
 )
-HELD_AGAINST = ("prompts", "fvd_clips", "is_clips", "fps", "drawn_size", "compared_size", "real_videos")
+HELD_AGAINST = {
+    "prompts": "prompts",
+    "fvd_clips": "FVD clips",
+    "is_clips": "IS clips",
+    "fps": "fps",
+    "drawn_size": "drawn at",
+    "compared_size": "compared at",
+    "real_videos": "real videos",
+}
 
 
 def differences(row: Ucf101Result, ours: Compared) -> dict[str, list[str]]:
@@ -122,11 +130,10 @@ def differences(row: Ucf101Result, ours: Compared) -> dict[str, list[str]]:
     differ, unknown = [], []
     if ours.first_frame != "drawn from text":
         differ.append("first frame drawn from text")
-    for name in HELD_AGAINST:
+    for name, label in HELD_AGAINST.items():
         mine, theirs = getattr(ours, name), getattr(row, name)
         if mine is None or (name == "is_clips" and row.inception_score is None):
             continue
-        label = name.replace("_", " ")
         if theirs is None:
             unknown.append(label)
         elif theirs != mine:

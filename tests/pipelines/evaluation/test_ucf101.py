@@ -144,10 +144,10 @@ COMPARED = Compared(
 def test_what_a_paper_does_otherwise_is_marked_and_what_it_does_not_say_too() -> None:
     rows = {row.model: differences(row, COMPARED) for row in UCF101}
     assert rows["Stable Video Diffusion"] == {
-        "differ": ["prompts class names", "fvd clips 13,320"],
+        "differ": ["prompts class names", "FVD clips 13,320"],
         "unknown": [],
     }
-    assert rows["Show-1"] == {"differ": [], "unknown": ["fps", "compared size", "real videos"]}
+    assert rows["Show-1"] == {"differ": [], "unknown": ["fps", "compared at", "real videos"]}
     assert "prompts" in rows["Emu Video"]["unknown"]
     given = Compared(**{**COMPARED.__dict__, "first_frame": "a real one is given"})
     assert all(differences(row, given)["differ"][0] == "first frame drawn from text" for row in UCF101)
@@ -252,7 +252,7 @@ def test_metrics_json_has_the_protocol_published_results_and_what_was_left_out(
     assert all(entry["reason"].startswith("too_short") for entry in report["left_out"])
     assert report["protocol"]["fvd_clips"] == report["protocol"]["is_clips"] == 10
     svd = next(row for row in report["published"] if row["model"] == "Stable Video Diffusion")
-    assert "fvd clips 13,320" in svd["differences"]["differ"]
+    assert "FVD clips 13,320" in svd["differences"]["differ"]
 
 
 def test_the_table_puts_ours_beside_the_published_with_the_differences(
@@ -260,8 +260,9 @@ def test_the_table_puts_ours_beside_the_published_with_the_differences(
 ) -> None:
     rows = dict(ucf101_rows(evaluated[0]))
     assert "ucf101_fvd_i3d_n10_16f" in rows
-    assert rows["Make-A-Video"].startswith("FVD 367.23, IS 33.00; differs: fvd clips 10,000, is clips 10,000")
+    assert rows["Make-A-Video"].startswith("FVD 367.23, IS 33.00; differs: FVD clips 10,000, IS clips 10,000")
     assert "not known: fps" in rows["Make-A-Video"]
+    assert "trained on 152 M private clips" in rows["Stable Video Diffusion"]
 
 
 def test_mlflow_holds_the_numbers_with_their_protocol(evaluated: tuple[dict[str, Any], Path]) -> None:
@@ -324,7 +325,7 @@ def test_given_first_frames_are_real_ones_and_the_numbers_are_called_otherwise(
     videos = sorted(folder.glob("videos/*/*.mp4"))
     assert len(videos) == 10
     for video in videos:
-        # The untrained model repeats the image that it is given.
+        # The ground of a class has its brightness, which rises by one a frame.
         given = np.asarray(Image.open(folder / "first_frames" / video.parent.name / f"{video.stem}.png"))
         assert given.shape == (32, 32, 3)
         source = world[0] / video.parent.name / f"{video.stem}.avi"

@@ -6,7 +6,8 @@ from pathlib import Path
 from pipelines.evaluation.metrics import EVALCRAFTER_METRICS
 from tests.jobs.test_cli import dreamer
 
-METRICS = dict.fromkeys(EVALCRAFTER_METRICS, 0.5) | {"VQA_A": 60, "VQA_T": 70, "IS": 15, "clip_temp": 0.998}
+METRICS = dict.fromkeys(EVALCRAFTER_METRICS, 0.5) | {"VQA_A": 60, "VQA_T": 70, "IS": 15, "flow": 2}
+METRICS |= {"clip_temp": 0.998, "warp": 0.01, "face": 0.99, "clip": 0.2, "blip_bleu": 0.2, "celeb": 0.4}
 
 
 def test_scores_stand_among_the_published_ones(tmp_path: Path) -> None:

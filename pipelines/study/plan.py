@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Sequence
 from itertools import combinations
@@ -103,7 +104,7 @@ def open_study(
     if len(runs) == 1 and out is None and study_file(runs[0]).is_file():
         folder, asked = runs[0], given
     else:
-        asked = {"runs": tuple(str(run.absolute()) for run in runs), **given}
+        asked = {"runs": tuple(map(os.path.abspath, runs)), **given}
         folder = out or _default_folder(runs, bool(given.get("with_real")))
     if study_file(folder).is_file():
         return folder, _reopened(folder, asked)
@@ -125,7 +126,7 @@ def votes_file(folder: Path) -> Path:
 
 
 def _default_folder(runs: Sequence[Path], with_real: bool) -> Path:
-    others = [run.absolute().name for run in runs[1:]] + [REAL] * with_real
+    others = [Path(os.path.abspath(run)).name for run in runs[1:]] + [REAL] * with_real
     return RunLayout(runs[0]).root / "study" / "+".join(others)
 
 

@@ -1,5 +1,6 @@
 """Serving a study until it is interrupted."""
 
+import os
 import socket
 from collections.abc import Sequence
 
@@ -18,9 +19,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise StudyError(
-            f"cannot serve at {host} port {port}: {error.strerror}; choose with --port"
-        ) from error
+        unknown = isinstance(error, socket.gaierror)  # whose numbers are not the system's
+        reason = error.strerror if unknown else os.strerror(error.errno or 0)
+        raise StudyError(f"cannot serve at {host}:{port}: {reason}; choose with --host and --port") from error
 
 
 def base_address(host: str, port: int, url: str | None = None) -> str:

@@ -171,7 +171,10 @@ def test_what_cannot_be_served_is_said_in_one_line(runs: tuple[Path, Path], tmp_
         port = taken.getsockname()[1]
         done = study(*runs, "--out", tmp_path, "--port", port)
     assert done.returncode == 1
-    assert f"cannot serve at 127.0.0.1:{port}: Address already in use; choose with --port" in done.stderr
+    assert (
+        f"cannot serve at 127.0.0.1:{port}: Address already in use; choose with --host and --port"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
     done = study(runs[0], tmp_path / "nothing", "--json", "--no-serve")
     assert "no whole evaluation 'final'" in json.loads(done.stdout)["error"]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 DESK, PHONE = (1280, 900), (390, 844)
+HOSTILE = "<img src=x onerror=alert(1)> A red disc over sand slides to the right"
 OPEN = "#choices button:enabled"
 VIDEOS = """() => [...document.querySelectorAll("video")].map(video => ({
   time: video.currentTime, ready: video.readyState, playing: !video.paused && !video.ended,
@@ -52,9 +52,15 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(runs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    study = world.study_of(*runs, pairs=2)
-    store = VoteStore(tmp_path_factory.mktemp("browsed") / "study.sqlite")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("browsed")
+    clips = world.clips([HOSTILE, world.CAPTIONS[0]])
+    runs = [
+        world.evaluated_run(folder / "steady", clips),
+        world.evaluated_run(folder / "grainy", clips, noise=14),
+    ]
+    study = world.study_of(*runs)
+    store = VoteStore(folder / "study.sqlite")
     with world.served(study, store) as base:
         yield Site(base, study, store)
 
@@ -87,7 +93,9 @@ def test_keys_answer_all_questions_of_all_pairs(browser: "Browser", site: Site):
     page, noise = new_page(browser, DESK)
     begin(page, site.new_rater())
     keys = ("ArrowLeft", "ArrowDown", "ArrowRight", "ArrowLeft")
+    captions = []
     for number, key in enumerate(keys * 2, 1):
+        captions.append(page.inner_text("#caption"))
         page.keyboard.press(key)
         if number < 8:
             answered(page, number)
@@ -95,6 +103,7 @@ def test_keys_answer_all_questions_of_all_pairs(browser: "Browser", site: Site):
     votes = site.store.votes(site.raters)
     assert [vote.answer for vote in votes] == ["left", "same", "right", "left"] * 2
     assert [vote.question for vote in votes] == [*WORDING] * 2
+    assert sorted(captions) == [HOSTILE] * 4 + [world.CAPTIONS[0]] * 4  # as text, whatever it says
     assert noise == []
     page.context.close()
 

@@ -68,7 +68,7 @@ def test_questions_without_a_vote_have_no_standing(summary: dict[str, Any]):
 
 
 def test_tables_hold_every_vote_and_no_token(summary: dict[str, Any], opened: tuple[Path, Study]):
-    folder, study = opened
+    folder, _ = opened
     votes = list(csv.DictReader((folder / "votes.csv").open()))
     assert len(votes) == 8
     assert [row["better"] for row in votes].count(PREFERRED) == 7

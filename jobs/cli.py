@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.ablate import ablate
 from jobs.benchmark import benchmark
 from jobs.curate import curate
 from jobs.demo import demo
@@ -49,8 +50,9 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     train,
     evaluate,
     generate,
-    report,
+    ablate,
     study,
+    report,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -33,7 +33,7 @@ HEADERS = {
     "X-Robots-Tag": "noindex",
 }
 NO_DATE = "Thu, 01 Jan 1970 00:00:00 GMT"
-UNSEEN = "This link leads nowhere. Please open the one that you were sent, as a whole."
+UNSEEN = "This link leads nowhere. Please open the whole one that you were sent."
 
 
 class CastVote(BaseModel):

@@ -1,7 +1,7 @@
 "use strict";
 
 const KEYS = { ArrowLeft: "left", ArrowDown: "same", ArrowRight: "right" };
-const SAID = { left: "← left", same: "↓ the same", right: "→ right" };
+const SAID = { left: "← left", same: "same", right: "→ right" };
 const TINY_PIXELS = 160; // videos this narrow are enlarged with their pixels as they are
 const REST_MS = 350; // between two rounds, so that beginning and end are seen
 const SEEN_MS = 220; // an answer stays in sight for so long

@@ -1,8 +1,10 @@
 """The page as a rater uses it: with keys on a desk, with thumbs on a phone."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,7 @@ from tests.pipelines.report.test_in_browser import contrast
 from tests.pipelines.study import world
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 DESK, PHONE = (1280, 900), (390, 844)
 HOSTILE = "<img src=x onerror=alert(1)> A red disc over sand slides to the right"
@@ -83,6 +85,12 @@ def begin(page: "Page", address: str) -> None:
     page.wait_for_selector(OPEN)
 
 
+def come_late(route: "Route") -> None:
+    """A video that arrives half its length after the other one."""
+    time.sleep(world.FRAMES / world.FPS / 2)
+    route.continue_()
+
+
 def answered(page: "Page", count: int) -> None:
     """Wait until the page shows that many answers and takes the next."""
     page.wait_for_selector(f"#progress[value='{count}']")
@@ -131,6 +139,7 @@ def test_tiny_videos_play_side_by_side_in_step_large_and_crisp(
     browser: "Browser", site: Site, size: tuple[int, int]
 ):
     page, _ = new_page(browser, size)
+    page.route("**/right.mp4", come_late)
     begin(page, site.new_rater())
     apart, times = [], []
     for _ in range(12):
@@ -140,7 +149,7 @@ def test_tiny_videos_play_side_by_side_in_step_large_and_crisp(
         page.wait_for_timeout(150)
     assert left["ready"] >= 3  # HAVE_FUTURE_DATA: decoded, not just loaded
     assert left["pixels"] == [world.SIDE, world.SIDE]
-    assert sorted(apart)[-2] < 1 / world.FPS  # one look may fall between two starts
+    assert median(apart) < 1 / world.FPS  # a look may fall between two starts
     assert any(later < earlier for earlier, later in pairwise(times))  # it began again
     assert left["rendering"] == right["rendering"] == "pixelated"
     assert left["box"]["width"] > min(0.4 * size[0], 8 * world.SIDE)

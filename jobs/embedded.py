@@ -21,6 +21,9 @@ def sprites(
     ] = 64,
     held_out_two_clips: Annotated[int, typer.Option(min=0, help="The same with two sprites.")] = 16,
     held_out_pan_clips: Annotated[int, typer.Option(min=0, help="The same with a moving camera.")] = 16,
+    images: Annotated[
+        int, typer.Option(min=0, help="Images to animate, each with a caption of every motion.")
+    ] = 8,
     two_sprites_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of training clips with two sprites.")
     ] = 0.1,
@@ -42,7 +45,8 @@ def sprites(
 ) -> None:
     """Make SpriteWorld: videos of moving sprites.
 
-    Real mp4 files, with a table as stock sites have it and the exact optical flow.
+    Real mp4 files, with a table as stock sites have it and the exact optical flow; and single images with
+    motion captions, for image to video.
 
     \b
     dreamer embedded sprites data/sprites --clips 512 --seed 0

@@ -70,6 +70,15 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
     return np.stack(frames), fps
 
 
+def write_png(path: Path, picture: np.ndarray) -> Path:
+    """Write a picture (H, W, 3) uint8, whole or not at all; parent folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    Image.fromarray(picture).save(partial, format="PNG")
+    partial.replace(path)
+    return path
+
+
 def write_gif(path: Path, frames: np.ndarray, fps: float, *, height_pixels: int | None = None) -> Path:
     """Write an endless GIF with one palette for all frames; `height_pixels` enlarges tiny frames."""
     frames = _checked(frames)

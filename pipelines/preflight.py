@@ -12,6 +12,7 @@ from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes, model_config, model_json, vae_factor
 from pipelines.models import is_clip_text, resolve_model
 from pipelines.preflight_data import count_sources, data_faults
+from pipelines.preflight_evaluation import evaluation_faults
 from pipelines.preflight_machine import memory_faults, resource_faults
 from pipelines.recipe import Recipe, RecipeError
 
@@ -58,6 +59,8 @@ def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
         yield from prediction_faults(recipe)
     if "curate" in steps:
         yield from data_faults(recipe, steps)
+    if "evaluate" in steps and recipe.evaluate is not None:
+        yield from evaluation_faults(recipe, tables="curate" in steps)
     yield from bucket_faults(recipe)
     yield from directory_faults(recipe)
     yield from disk_faults(recipe, steps)

@@ -72,7 +72,7 @@ def _split_faults(recipe: Recipe, splits: Counter[str], steps: tuple[str, ...]) 
         yield f"data.columns.split: no source is in split 'train', which is trained on; {why}"
     if recipe.evaluate is not None and "evaluate" in steps:
         for number, wanted in enumerate(recipe.evaluate.sets):
-            if not splits[wanted.split]:
+            if wanted.split is not None and not splits[wanted.split]:
                 yield f"evaluate.sets.{number}.split: no source is in split {wanted.split!r}; {why}"
 
 

@@ -139,9 +139,12 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
         models_made = tuple(layout.model(stage.name) for stage in recipe.train.stages)
         yield Step("train", train, upstream, layout.root / "train", models_made, plan_stages, send_late)
     if recipe.evaluate is not None:
+        from pipelines.evaluation.images import image_table_stamp
         from pipelines.evaluation.run import evaluate
 
-        judge = [weights_sha256(models.video_classifier)] if models.video_classifier else []
+        judge = [weights_sha256(path) for path in _judging_folders(recipe)]
+        judge += [file_sha256(recipe.evaluate.watermark)] if recipe.evaluate.watermark else []
+        judge += [image_table_stamp(recipe, each) for each in recipe.evaluate.sets if each.images is not None]
         code = source_fingerprint(
             "pipelines.evaluation", "pipelines.clip_features", "pipelines.media", "modeling"
         )
@@ -227,6 +230,12 @@ def table_stamp(data: DataSettings) -> str:
         stats = [(str(path.relative_to(table)), path.stat()) for path in files]
         return fingerprint([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     return data.table
+
+
+def _judging_folders(recipe: Recipe) -> list[str]:
+    """Networks that videos are judged through, but for those whose hash the recipe pins."""
+    videomae = recipe.evaluate.networks.videomae if recipe.evaluate else None
+    return [path for path in (recipe.models.video_classifier, videomae) if path is not None]
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -101,6 +101,6 @@ def consistent(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
 
 
 def squared_length(vectors: np.ndarray) -> np.ndarray:
-    """(H, W, 2) → (H, W); a sum over so short an axis is six times as slow."""
+    """(..., 2) → (...); a sum over so short an axis is six times as slow."""
     squared: np.ndarray = vectors[..., 0] ** 2 + vectors[..., 1] ** 2
     return squared

@@ -62,6 +62,13 @@ def appearance(clip: Clip) -> str:
     return rng.choice([f"{_upper(named)} {where}", f"{_upper(bare)} {where}", f"{_upper(scene)}, {named}"])
 
 
+def motion(clip: Clip) -> str:
+    """What the first sprite of a clip does, as a caption split says it."""
+    sprite = clip.sprites[0]
+    rng = random.Random(f"{clip.background_seed}/{sprite.motion}")
+    return f"{sprite.shape} {rng.choice(VERBS[sprite.motion])[0]}"
+
+
 def _upper(text: str) -> str:
     return text[0].upper() + text[1:]
 

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "cross", "moon")
@@ -34,7 +34,7 @@ PANS = {"pan_left": (-1.0, 0.0), "pan_right": (1.0, 0.0), "pan_up": (0.0, -1.0),
 CLEAN_CRF = 18
 DEFAULT_MOTIONS = ("left", "right", "up", "down", "up_left", "grow", "shrink", "still")
 
-Split = Literal["train", "validation", "held_out", "held_out_two", "held_out_pan"]
+Split = Literal["train", "validation", "held_out", "held_out_two", "held_out_pan", "images"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class WorldSettings:
     held_out_clips: int = 64
     held_out_two_clips: int = 16
     held_out_pan_clips: int = 16
+    images: int = 8
     side_pixels: int = 96
     frames: int = 16
     fps: int = 16
@@ -164,6 +165,24 @@ def make_clip(settings: WorldSettings, split: Split, place: int) -> Clip:
         camera=rng.choice(sorted(PANS)) if pan else "still",
         pan_distance=rng.uniform(0.15, 0.25),
     )
+
+
+def clips_of_images(settings: WorldSettings) -> Iterator[Clip]:
+    """For each image one clip of every motion, all of which begin with it: only words tell them apart."""
+    for place in range(settings.images):
+        rng = random.Random(f"{settings.seed}/images/{place}")
+        centre = (rng.uniform(0.38, 0.62), rng.uniform(0.38, 0.62))
+        first = Clip(
+            split="images",
+            place=place,
+            sprites=(_sprite(rng, settings.motions[0], centre, rng.uniform(0.18, 0.22), held_out=False),),
+            background=rng.choice(BACKGROUNDS),
+            background_seed=rng.randrange(2**31),
+            camera="still",
+            pan_distance=0.0,
+        )
+        for motion in settings.motions:
+            yield replace(first, sprites=(replace(first.sprites[0], motion=motion),))
 
 
 def _sprites(

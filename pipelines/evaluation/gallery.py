@@ -5,9 +5,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluation.measure import video_path
+from pipelines.evaluation.measure import conditioning_image, video_path
 from pipelines.evaluation.reference import EvaluationClip
-from pipelines.media import contact_sheet, read_mp4, video_grid, write_gif, write_mp4
+from pipelines.media import Captioned, contact_sheet, read_mp4, video_grid, write_gif, write_mp4
 
 SHEET_CLIPS, GRID_CLIPS, GRID_COLUMNS = 16, 16, 4
 
@@ -15,15 +15,16 @@ SHEET_CLIPS, GRID_CLIPS, GRID_COLUMNS = 16, 16, 4
 def write_gallery(
     folder: Path, clips: Sequence[EvaluationClip], rows: Sequence[Mapping[str, Any]]
 ) -> list[Path]:
-    """`grid.png`: drawn beside real, frame by frame; `grid.mp4` and `grid.gif`: drawn videos, playing."""
+    """`grid.png`: drawn beside real, frame by frame; `grid.mp4` and `grid.gif`: drawn videos, playing.
+
+    Where an image was given, it stands in the real video's place.
+    """
     seen = {(row["set"], row["clip_id"]): row["objects"] for row in rows if row["variant"] == "generated"}
     shown = _varied(clips, SHEET_CLIPS)
     sheet = []
     for clip in shown:
-        drawn, real = (
-            read_mp4(video_path(folder, variant, clip))[0] for variant in ("generated", "ground_truth")
-        )
-        sheet += [(_verdict(clip, seen[clip.set, clip.clip_id]), drawn), ("the real video", real)]
+        drawn = read_mp4(video_path(folder, "generated", clip))[0]
+        sheet += [(_verdict(clip, seen[clip.set, clip.clip_id]), drawn), _beside(folder, clip)]
     contact_sheet(folder / "grid.png", sheet, columns=2)
     playing = [
         (clip.caption, read_mp4(video_path(folder, "generated", clip))[0])
@@ -35,6 +36,12 @@ def write_gallery(
         write_mp4(folder / "grid.mp4", grid, fps),
         write_gif(folder / "grid.gif", grid, fps),
     ]
+
+
+def _beside(folder: Path, clip: EvaluationClip) -> Captioned:
+    if clip.given_image:
+        return "the given image", conditioning_image(folder, clip)[None]
+    return "the real video", read_mp4(video_path(folder, "ground_truth", clip))[0]
 
 
 def _varied(clips: Sequence[EvaluationClip], count: int) -> list[EvaluationClip]:

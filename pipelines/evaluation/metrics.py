@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipelines.curation.flow import squared_length
+
 PSNR_CEILING_DB = 100.0
 
 
@@ -65,9 +67,27 @@ def ssim(frame: np.ndarray, reference: np.ndarray) -> float:
     return float(map_of(_picture(frame), _picture(reference), window_size=11).mean())
 
 
+def image_repetition(frames: np.ndarray, image: np.ndarray) -> float:
+    """Mean structural similarity of the frames after the first, of (T, H, W, 3) uint8, and the given image.
+
+    1: the video repeats its image. How much a real video resembles its first frame says what is too much.
+    """
+    from kornia.metrics import ssim as map_of
+
+    if len(frames) < 2:
+        return 1.0
+    later = _pictures(frames[1:]).float()  # in a third of the time of float64, and as exact as is shown
+    return float(map_of(later, _picture(image).float().expand_as(later), window_size=11).mean())
+
+
 def _picture(frame: np.ndarray) -> torch.Tensor:
     """(H, W, 3) uint8 → (1, 3, H, W) float64 in 0..1."""
-    return torch.from_numpy(frame.astype(np.float64) / 255).permute(2, 0, 1)[None]
+    return _pictures(frame[None])
+
+
+def _pictures(frames: np.ndarray) -> torch.Tensor:
+    """(T, H, W, 3) uint8 → (T, 3, H, W) float64 in 0..1."""
+    return torch.from_numpy(frames.astype(np.float64) / 255).permute(0, 3, 1, 2)
 
 
 def frame_consistency(features: np.ndarray) -> float:
@@ -88,10 +108,53 @@ def motion_strength(flow: np.ndarray, fps: float) -> float:
     """
     if not len(flow):
         return 0.0
-    lengths = np.linalg.norm(flow, axis=-1).reshape(len(flow), -1)
+    lengths = np.sqrt(squared_length(flow)).reshape(len(flow), -1)
     most = max(1, lengths.shape[1] // 20)
     top = np.partition(lengths, -most, axis=1)[:, -most:]
     return float(top.mean() * fps / min(flow.shape[1:3]))
+
+
+def flow_score(flow: np.ndarray, fps: float) -> float:
+    """Mean length of the flow over pixels and time, in short sides per second.
+
+    flow: (T − 1, H, W, 2) in pixels per frame.
+    """
+    if not len(flow):
+        return 0.0
+    return float(np.sqrt(squared_length(flow)).mean() * fps / min(flow.shape[1:3]))
+
+
+def warping_error(frames: np.ndarray, flow: np.ndarray, valid: np.ndarray) -> float | None:
+    """Mean squared difference of each frame and the next one that is warped back to it by the flow.
+
+    Of values in 0..1, over channels and the valid pixels of a pair of frames, then over pairs: E_warp of Lai
+    et al. 2018 (arXiv 1808.00449, section 4.1), who take the sum over channels. frames: (T, H, W, 3) uint8.
+    flow: (T − 1, H, W, 2) in pixels to the next frame. valid: (T − 1, H, W) bool, no occlusion. None when no
+    pixel is valid. Frozen videos have 0: see dynamic_degree too.
+    """
+    from kornia.geometry.transform import remap
+
+    pairs = valid.any((1, 2))
+    if not pairs.any():
+        return None
+    y, x = np.mgrid[: flow.shape[1], : flow.shape[2]].astype(np.float32)
+    to = torch.from_numpy(np.stack([x, y], -1) + flow[pairs].astype(np.float32))  # (P, H, W, 2)
+    pictures = torch.from_numpy(frames.astype(np.float32) / 255).permute(0, 3, 1, 2)
+    here, after = pictures[:-1][pairs], pictures[1:][pairs]  # (P, 3, H, W)
+    back = remap(after, to[..., 0], to[..., 1], padding_mode="border", align_corners=True)
+    error = (back - here).pow(2).mean(1).numpy()  # (P, H, W)
+    mask = valid[pairs]
+    return float(((error * mask).sum((1, 2)) / mask.sum((1, 2))).mean())
+
+
+def leakage(asked: Sequence[bool], strengths: Sequence[float], threshold: float) -> float | None:
+    """Share of the videos that were asked to move and do not: their motion strength stays below a threshold.
+
+    Models that lean on their image too much move too little (conditional image leakage, Zhao et al. 2024,
+    arXiv 2406.15735). None when no video was asked to move.
+    """
+    moving = np.asarray(strengths, float)[np.asarray(asked, bool)]
+    return float((moving <= threshold).mean()) if len(moving) else None
 
 
 def dynamic_degree(strengths: Sequence[float], threshold: float) -> float:

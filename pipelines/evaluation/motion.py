@@ -13,7 +13,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from pipelines.curation.flow import dis_flow
+from pipelines.curation.flow import consistent, dis_flow
 
 FLOW_SIDE_PIXELS = 128  # dense flow needs patches of several pixels: tiny frames are enlarged to this
 GRID_POINTS = 24  # points across an object's box
@@ -114,6 +114,16 @@ def video_flow(frames: np.ndarray) -> VideoFlow:
     big = np.stack([cv2.resize(frame, size, interpolation=method) for frame in frames])
     grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in big])
     return VideoFlow(big, grey, dense_flow(grey))
+
+
+def unoccluded(video: VideoFlow) -> np.ndarray:
+    """(T − 1, H, W) bool: pixels that flow forward and back leads home, inside the frame.
+
+    The check of Sundaram et al. 2010, which Lai et al. 2018 (arXiv 1808.00449) take for occlusion; their
+    second one, at the edges of motion, is not made.
+    """
+    backward = dense_flow(video.grey[::-1])[::-1]
+    return np.stack([consistent(*pair) for pair in zip(video.flow, backward, strict=True)])
 
 
 def object_movements(video: VideoFlow, objects: Sequence[LabelledObject]) -> list[Movement]:

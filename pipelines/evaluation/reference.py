@@ -1,4 +1,4 @@
-"""The held-out clips: what goes into the model, and the real frames that its videos are compared with."""
+"""The clips of an evaluation: what goes into the model, and what its videos are compared with."""
 
 import json
 from collections import Counter
@@ -11,7 +11,9 @@ import numpy as np
 
 from pipelines.curation.clip_table import read_clips
 from pipelines.curation.decode import DecoderError, DecoderProcess
+from pipelines.curation.remote import local_file
 from pipelines.curation.sources import data_root, resolve_uri
+from pipelines.curation.video import crop_to
 from pipelines.evaluation.motion import parse_objects
 from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, EvaluateSettings, EvaluationSet, Recipe
@@ -23,7 +25,11 @@ class EvaluationError(RuntimeError):
 
 @dataclass(frozen=True)
 class EvaluationClip:
-    """One clip of an evaluation set. objects: labelled objects as in the table, empty without labels."""
+    """One clip of an evaluation set.
+
+    objects: labelled objects as in the table, empty without labels. given_image: `uri` is a picture that
+    takes the place of a real video's first frame; there is no real video.
+    """
 
     set: str
     clip_id: str
@@ -38,31 +44,47 @@ class EvaluationClip:
     motion_caption: str
     objects: tuple[dict[str, Any], ...] = ()
     untrained: bool = False
+    given_image: bool = False
 
     @property
     def size(self) -> tuple[int, int, int]:
         return self.frames, self.height, self.width
 
+    @property
+    def asks_for_motion(self) -> bool:
+        """By its labels where it has some, else by its motion caption."""
+        if self.objects:
+            return any(thing["motion"] != "still" for thing in self.objects)
+        return bool(self.motion_caption.strip())
+
 
 def select_clips(recipe: Recipe) -> list[EvaluationClip]:
     """The clips of every set, smallest clip ids first: a random choice that is the same every time.
 
-    Raises EvaluationError when a set has no clip in the tier.
+    Given images come in their table's order. Raises EvaluationError when a set has no clip in the tier, or
+    its images cannot be read.
     """
+    from pipelines.evaluation.images import image_clips
+
     settings = evaluate_settings(recipe)
-    layout = RunLayout(Path(recipe.run_directory))
     chosen: list[EvaluationClip] = []
     for wanted in settings.sets:
-        rows = read_clips(layout, split=wanted.split).to_pylist()
-        clips = [clip for row in rows if (clip := _clip(recipe, settings, wanted, row)) is not None]
-        if not clips:
-            raise EvaluationError(
-                f"evaluate.sets.{wanted.name}: the clip table has {len(rows)} kept clips of split "
-                f"{wanted.split!r} and none in a bucket of tier {settings.tier!r}; "
-                f"see the splits and buckets in {layout.clips}"
-            )
-        chosen += clips[: wanted.clips]
+        of_set = image_clips if wanted.images is not None else _split_clips
+        chosen += of_set(recipe, wanted)[: wanted.clips]
     return _with_floor(chosen, settings)
+
+
+def _split_clips(recipe: Recipe, wanted: EvaluationSet) -> list[EvaluationClip]:
+    settings, layout = evaluate_settings(recipe), RunLayout(Path(recipe.run_directory))
+    rows = read_clips(layout, split=wanted.split).to_pylist()
+    clips = [clip for row in rows if (clip := _clip(recipe, settings, wanted, row)) is not None]
+    if not clips:
+        raise EvaluationError(
+            f"evaluate.sets.{wanted.name}: the clip table has {len(rows)} kept clips of split "
+            f"{wanted.split!r} and none in a bucket of tier {settings.tier!r}; "
+            f"see the splits and buckets in {layout.clips}"
+        )
+    return clips
 
 
 def evaluate_settings(recipe: Recipe) -> EvaluateSettings:
@@ -149,10 +171,23 @@ def clip_from_json(entry: dict[str, Any]) -> EvaluationClip:
 
 
 class ReferenceReader:
-    """Reads clips from their sources as curation did: same frames, same size."""
+    """Reads clips from their sources as curation did: same frames, same size; and given images alike."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.decoder = DecoderProcess(recipe.curation.decode)
+
+    def image(self, clip: EvaluationClip) -> np.ndarray:
+        """(H, W, 3) uint8, cropped in the middle. Raises EvaluationError when it cannot be read any more."""
+        from PIL import Image
+
+        try:
+            with local_file(clip.uri) as path, Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, Image.DecompressionBombError) as error:  # PIL's own errors are OSErrors
+            raise EvaluationError(f"{clip.uri} is not a picture that can be read: {error}") from error
+        except DecoderError as error:
+            raise EvaluationError(f"{clip.uri} cannot be fetched: {error.reason}") from error
+        return crop_to(pixels[None], clip.height, clip.width)[0]
 
     def read(self, clip: EvaluationClip) -> np.ndarray:
         """(T, H, W, 3) uint8. Raises EvaluationError when the source cannot be read any more."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -10,8 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import start_ray
+from pipelines.evaluation.feature_networks import (
+    FeatureNetworkError,
+    classifier_classes,
+    fetch_networks,
+    network_notes,
+)
 from pipelines.evaluation.gallery import write_gallery
-from pipelines.evaluation.measure import Measurer, Networks, variants_of, video_path, vocabulary_of
+from pipelines.evaluation.measure import (
+    Measurer,
+    Networks,
+    conditioning_image,
+    image_path,
+    variants_of,
+    video_path,
+    vocabulary_of,
+)
+from pipelines.evaluation.protocol import few_clips_faults, few_frames_faults
 from pipelines.evaluation.reference import (
     EvaluationClip,
     EvaluationError,
@@ -26,13 +42,13 @@ from pipelines.evaluation.summary import Setting, as_json, flat, summarise
 from pipelines.evaluation.tracking import log_evaluation
 from pipelines.fingerprint import fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
-from pipelines.media import read_mp4, write_mp4
+from pipelines.media import write_mp4, write_png
 from pipelines.models import weights_sha256
 from pipelines.progress import track
 from pipelines.recipe import Recipe, with_absolute_paths
 
 Row = dict[str, Any]
-UNTRAINED = "untrained"
+REAL, UNTRAINED = "ground_truth", "untrained"
 
 
 @dataclass(frozen=True)
@@ -60,10 +76,10 @@ def evaluate(
     """Draw videos for the recipe's held-out clips, measure them, log all of it to MLflow.
 
     model: a pipeline folder; default: what the recipe's last stage left. Leaves in evaluate/NAME:
-    videos/SET/CLIP.mp4, reference/SET/CLIP.mp4, untrained/videos/SET/CLIP.mp4, clips.jsonl, measures.jsonl,
-    metrics.json, grid.png, grid.mp4, grid.gif. Returns {"metrics": {name: number}, "clips", "seconds",
-    "paths", "tracking"}. recompute: measures the videos that are there, draws none.
-    Raises EvaluationError, or FileNotFoundError for a model that is not there.
+    videos/SET/CLIP.mp4, reference/SET/CLIP.mp4 (CLIP.png of a given image), untrained/videos/SET/CLIP.mp4,
+    clips.jsonl, measures.jsonl, metrics.json, grid.png, grid.mp4, grid.gif. Returns {"metrics": {name:
+    number}, "clips", "seconds", "paths", "tracking"}. recompute: measures the videos that are there, draws
+    none. Raises EvaluationError, or FileNotFoundError for a model that is not there.
     """
     recipe = with_absolute_paths(recipe)
     folder = RunLayout(Path(recipe.run_directory)).evaluation(name)
@@ -72,6 +88,7 @@ def evaluate(
     started = time.monotonic()
     model = _model_folder(recipe, model)
     clips = select_clips(recipe)
+    _check_protocols(recipe, clips)
     drawn = _fingerprint(recipe, model, clips)
     kept = _protocol(folder).get("fingerprint") == drawn
     if not kept:
@@ -95,7 +112,7 @@ class EvaluationWorker:
         cv2.setNumThreads(1)
         self.plan, self.folder = plan, Path(plan.folder)
         self.settings = evaluate_settings(plan.recipe)
-        self.measurer = Measurer(plan.networks, plan.vocabulary, plan.device)
+        self.measurer = Measurer(plan.networks, plan.vocabulary, plan.device, self.settings.watermark)
         self.reader = ReferenceReader(plan.recipe)
         self.pipelines: dict[str, Any] = {}
 
@@ -112,14 +129,18 @@ class EvaluationWorker:
         if self.plan.model is not None:
             self._save_references(clips)
             for variant in variants:
-                if variant != "ground_truth":
+                if variant != REAL:
                     self._draw(clips, variant)
         return [self.measurer.measure(self.folder, variant, clip) for clip in clips for variant in variants]
 
     def _save_references(self, clips: Sequence[EvaluationClip]) -> None:
         for clip in clips:
-            path = video_path(self.folder, "ground_truth", clip)
-            if not (self.plan.keep and path.is_file()):
+            path = image_path(self.folder, clip) if clip.given_image else video_path(self.folder, REAL, clip)
+            if self.plan.keep and path.is_file():
+                continue
+            if clip.given_image:
+                write_png(path, self.reader.image(clip))
+            else:
                 write_mp4(path, self.reader.read(clip), clip.fps)
 
     def _draw(self, clips: Sequence[EvaluationClip], variant: str) -> None:
@@ -128,7 +149,7 @@ class EvaluationWorker:
         paths = [video_path(self.folder, variant, clip) for clip in clips]
         if self.plan.keep and all(path.is_file() for path in paths):
             return
-        images = [read_mp4(video_path(self.folder, "ground_truth", clip))[0][0] for clip in clips]
+        images = [conditioning_image(self.folder, clip) for clip in clips]
         pipeline = self._pipeline(variant)
         videos = draw_clips(pipeline, clips, images, self.settings.sampling, self.plan.recipe.seed)
         for path, frames, clip in zip(paths, videos, clips, strict=True):
@@ -180,8 +201,8 @@ def _stream(plan: Plan, clips: Sequence[EvaluationClip], description: str) -> li
 
 def _jobs(clips: Sequence[EvaluationClip], batch_clips: int) -> Iterator[str]:
     """Batches of clips of one size, drawn by the same models; the long jobs first."""
-    ordered = sorted(clips, key=lambda clip: (not clip.untrained, clip.size))
-    for _, group in groupby(ordered, key=lambda clip: (clip.untrained, clip.size)):
+    ordered = sorted(clips, key=lambda clip: (not clip.untrained, clip.given_image, clip.size))
+    for _, group in groupby(ordered, key=lambda clip: (clip.untrained, clip.given_image, clip.size)):
         members = list(group)
         for start in range(0, len(members), batch_clips):
             batch = members[start : start + batch_clips]
@@ -199,6 +220,7 @@ def _so_far(rows: Sequence[Row]) -> str:
 def _recompute(recipe: Recipe, folder: Path) -> dict[str, Any]:
     started = time.monotonic()
     clips = read_evaluation_clips(folder / "clips.jsonl")
+    _check_protocols(recipe, clips)
     plan = Plan(recipe, str(folder), None, _networks(recipe), vocabulary_of(clips), keep=True)
     return _finish(recipe, folder, clips, _stream(plan, clips, "evaluate: measure"), started)
 
@@ -253,8 +275,27 @@ def _model_folder(recipe: Recipe, model: Path | None) -> Path:
     return model.absolute()
 
 
+def _check_protocols(recipe: Recipe, clips: Sequence[EvaluationClip]) -> None:
+    """Refuse, before anything is drawn, numbers that would not be what their names say."""
+    settings = evaluate_settings(recipe)
+    real = Counter(clip.set for clip in clips if not clip.given_image)
+    faults = list(few_clips_faults(settings, real))
+    if real:
+        faults += few_frames_faults(settings, min(clip.frames for clip in clips if not clip.given_image))
+    if faults:
+        raise EvaluationError("\n".join(faults))
+    try:
+        fetch_networks(settings.networks)
+    except FeatureNetworkError as error:
+        raise EvaluationError(f"evaluate.networks: {error}") from error
+
+
 def _networks(recipe: Recipe) -> Networks:
-    return Networks(clip=recipe.models.image_encoder, video_classifier=recipe.models.video_classifier)
+    return Networks(
+        clip=recipe.models.image_encoder,
+        video_classifier=recipe.models.video_classifier,
+        files=evaluate_settings(recipe).networks,
+    )
 
 
 def _fingerprint(recipe: Recipe, model: Path, clips: Sequence[EvaluationClip]) -> str:
@@ -270,15 +311,7 @@ def _fingerprint(recipe: Recipe, model: Path, clips: Sequence[EvaluationClip]) -
 
 
 def _setting(recipe: Recipe, clips: Sequence[EvaluationClip]) -> Setting:
-    from pipelines.evaluation.video_classifier import VideoClassifier
-    from pipelines.models import resolve_model
-
     networks = _networks(recipe)
-    classifier = networks.video_classifier
-    size = None
-    if classifier is not None:
-        config = VideoClassifier.load_config(resolve_model(classifier))
-        size = f"{config['frames']}x{config['side_pixels']}x{config['side_pixels']}"
     return Setting(
         first_set=clips[0].set,
         vocabulary=vocabulary_of(list(clips)),
@@ -286,9 +319,9 @@ def _setting(recipe: Recipe, clips: Sequence[EvaluationClip]) -> Setting:
         size="x".join(map(str, clips[0].size)),
         seed=recipe.seed,
         dynamic_threshold=evaluate_settings(recipe).dynamic_threshold,
-        clip_sha256=weights_sha256(networks.clip),
-        classifier_sha256=weights_sha256(classifier) if classifier else None,
-        classifier_resize=size,
+        few_clips=evaluate_settings(recipe).allow_few_clips,
+        networks=network_notes(networks.clip, networks.video_classifier, networks.files),
+        classes=classifier_classes(networks.video_classifier),
     )
 
 

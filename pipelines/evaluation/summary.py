@@ -1,62 +1,70 @@
 """From measures of single videos to metrics, each with the protocol that it was measured by."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation.metrics import GaussianStatistics, dynamic_degree, wilson_interval
-from pipelines.evaluation.motion import LOST
+from pipelines.evaluation.bootstrap import mean_interval, ratio_interval, share_interval
+from pipelines.evaluation.distances import network_metrics
+from pipelines.evaluation.groups import REAL, Group, Metric, Row, Setting
+from pipelines.evaluation.metrics import dynamic_degree, leakage, wilson_interval
+from pipelines.evaluation.motion import FLOW_SIDE_PIXELS, LOST
 from pipelines.evaluation.motion import PROTOCOL as MOTION_PROTOCOL
+from pipelines.evaluation.watermark import THRESHOLD
 
-Row = dict[str, Any]
-MEANS = {
-    "first_frame_psnr_db": "PSNR of the video's first frame against the conditioning image at the video's "
-    "size, both as read from their mp4 files; mean over clips",
-    "first_frame_ssim": "structural similarity of the same two pictures, Gaussian window of 11 pixels; mean "
-    "over pixels, channels, then clips",
-    "frame_consistency": "cosine of CLIP image features of adjacent frames, mean over frames, then clips",
-    "prompt_consistency": "cosine of CLIP image features of each frame and text features of the appearance "
-    "caption, mean over frames, then clips",
-}
-
-OF_FIRST_FRAME = ("first_frame_psnr_db", "first_frame_ssim")
+FLOW = f"DIS optical flow on frames resized to {FLOW_SIDE_PIXELS} px short side"
+FASTEST = "DIS optical flow of the fastest 5 % of pixels, mean over frames, in short sides per second"
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A number with its protocol; one without it is never written.
+class Mean:
+    """A measure of each video whose mean is a metric. network: what it is seen through."""
 
-    resize: what frames go through before the feature network. interval: 95 %.
-    """
-
-    name: str
-    value: float
     protocol: str
-    samples: int
-    frames: int
-    fps: float
-    resize: str
-    seed: int
-    feature_network_sha256: str | None = None
-    interval: tuple[float, float] | None = None
+    network: str | None = None
+    of_real_videos: bool = True
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What all metrics of an evaluation share."""
-
-    first_set: str
-    vocabulary: tuple[str, ...]
-    fps: float
-    size: str
-    seed: int
-    dynamic_threshold: float
-    clip_sha256: str
-    classifier_sha256: str | None
-    classifier_resize: str | None
+MEANS = {
+    "first_frame_psnr_db": Mean(
+        "PSNR of the video's first frame against the conditioning image at the video's size, as read from "
+        "their files; mean over clips",
+        of_real_videos=False,
+    ),
+    "first_frame_ssim": Mean(
+        "structural similarity of the same two pictures, Gaussian window of 11 pixels; mean over pixels, "
+        "channels, then clips",
+        of_real_videos=False,
+    ),
+    "first_frame_lpips": Mean("LPIPS of the same two pictures; mean over clips", "lpips", False),
+    "image_repetition": Mean(
+        "structural similarity of the frames after the first with the conditioning image; mean over frames, "
+        "then clips: 1 repeats the image"
+    ),
+    "frame_consistency": Mean(
+        "cosine of CLIP image features of adjacent frames, mean over frames, then clips", "clip"
+    ),
+    "prompt_consistency": Mean(
+        "cosine of CLIP image features of each frame and text features of the appearance caption, mean over "
+        "frames, then clips",
+        "clip",
+    ),
+    "motion_strength": Mean(f"{FASTEST}; mean over clips"),
+    "flow_score": Mean(
+        f"mean length over pixels and frames of {FLOW}, in short sides per second; then over clips"
+    ),
+    "warping_error": Mean(
+        f"mean squared difference, in 0..1, of frames and the next ones warped back by {FLOW}, over pixels "
+        "that flow forward and back leads home; mean over frames, then clips (Lai et al. 2018)"
+    ),
+    "watermark_correlation": Mean(
+        "correlation of the known watermark with the mean of the frames after the first, both without what is "
+        "smooth; mean over clips"
+    ),
+}
 
 
 def summarise(rows: Sequence[Row], setting: Setting) -> tuple[list[Metric], dict[str, Any]]:
@@ -64,19 +72,18 @@ def summarise(rows: Sequence[Row], setting: Setting) -> tuple[list[Metric], dict
     rows = sorted(
         rows, key=lambda row: (row["set"] != setting.first_set, row["set"], row["variant"], row["clip_id"])
     )
-    groups: dict[tuple[str, str], list[Row]] = {}
+    by_group: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["set"], row["variant"]), []).append(row)
+        by_group.setdefault((row["set"], row["variant"]), []).append(row)
     metrics: list[Metric] = []
     confusion: dict[str, Any] = {}
-    for (name, variant), group in groups.items():
-        suffix = _suffix(name, variant, setting)
-        metrics += _motion(group, suffix, setting)
-        metrics += _means(group, suffix, variant, setting)
-        if variant != "ground_truth":
-            metrics += _frechet(group, groups[name, "ground_truth"], suffix, setting)
-        if any(row["objects"] for row in group):
-            confusion[f"{name}/{variant}"] = confusion_matrix(group, setting.vocabulary)
+    for (name, variant), members in by_group.items():
+        group = Group(name, variant, members, setting)
+        metrics += [*_motion_accuracy(group), *_class_accuracy(group), *_means(group), *_dynamics(group)]
+        metrics += _watermarks(group)
+        metrics += network_metrics(group, by_group.get((name, REAL), []))
+        if any(row["objects"] for row in members):
+            confusion[f"{name}/{variant}"] = confusion_matrix(members, setting.vocabulary)
     return metrics, confusion
 
 
@@ -107,122 +114,100 @@ def confusion_matrix(rows: Sequence[Row], vocabulary: Sequence[str]) -> dict[str
     }
 
 
-def _suffix(name: str, variant: str, setting: Setting) -> str:
-    return ("" if variant == "generated" else f"_{variant}") + (
-        "" if name == setting.first_set else f"_{name}"
-    )
-
-
-def _motion(group: list[Row], suffix: str, setting: Setting) -> list[Metric]:
-    hits = [[thing["asked"] == thing["seen"] for thing in row["objects"]] for row in group]
-    each = [hit for row in hits for hit in row]
-    if not each:
-        return []
-    protocol = (
-        f"{MOTION_PROTOCOL}; vocabulary: {', '.join(setting.vocabulary)}; chance 1/{len(setting.vocabulary)}"
-    )
-    metrics = [
-        _share(
-            f"motion_accuracy{suffix}",
-            sum(each),
-            len(each),
-            f"share of objects that move as asked: {protocol}",
-            group,
-            setting,
-        )
-    ]
-    if any(len(row) > 1 for row in hits):
-        all_right = sum(all(row) for row in hits)
-        metrics.append(
-            _share(
-                f"motion_accuracy_whole_clips{suffix}",
-                all_right,
-                len(hits),
-                f"share of clips all of whose objects move as asked: {protocol}",
-                group,
-                setting,
-            )
-        )
-    return metrics
-
-
-def _share(name: str, right: int, of: int, protocol: str, group: list[Row], setting: Setting) -> Metric:
-    return Metric(
-        name=name,
-        value=right / of,
-        protocol=f"{protocol}; Wilson's interval",
+def _motion_accuracy(group: Group) -> Iterator[Metric]:
+    vocabulary = group.setting.vocabulary
+    hits = [[thing["asked"] == thing["seen"] for thing in row["objects"]] for row in group.rows]
+    hits = [of_clip for of_clip in hits if of_clip]
+    if not hits:
+        return
+    right, of = sum(map(sum, hits)), sum(map(len, hits))
+    protocol = f"{MOTION_PROTOCOL}; vocabulary: {', '.join(vocabulary)}; chance 1/{len(vocabulary)}"
+    several = any(len(of_clip) > 1 for of_clip in hits)
+    if several:  # objects of one clip are drawn together, and fail together
+        interval = ratio_interval(list(map(sum, hits)), list(map(len, hits)), group.setting.seed)
+    else:
+        interval = wilson_interval(right, of)
+    method = "bootstrap over clips" if several else "Wilson's interval"
+    yield group.metric(
+        "motion_accuracy",
+        right / of,
+        f"share of objects that move as asked: {protocol}; {method}",
+        interval,
         samples=of,
-        frames=group[0]["frames"],
-        fps=setting.fps,
-        resize=f"from {setting.size}",
-        seed=setting.seed,
-        interval=wilson_interval(right, of),
+    )
+    if several:
+        whole = sum(map(all, hits))
+        yield group.metric(
+            "motion_accuracy_whole_clips",
+            whole / len(hits),
+            f"share of clips all of whose objects move as asked: {protocol}; Wilson's interval",
+            wilson_interval(whole, len(hits)),
+            samples=len(hits),
+        )
+
+
+def _class_accuracy(group: Group) -> Iterator[Metric]:
+    """Where the classifier knows every motion that is asked for; it needs no place of an object."""
+    classes, vocabulary = group.setting.classes, group.setting.vocabulary
+    single = [row for row in group.rows if len(row["objects"]) == 1]
+    if not single or not set(vocabulary) <= set(classes):
+        return
+    hits = [row["motion_class"] == row["objects"][0]["asked"] for row in single]
+    yield group.metric(
+        "motion_class_accuracy",
+        float(np.mean(hits)),
+        "share of videos of one object whose most probable class, by the video classifier, is the motion "
+        f"asked for; classes: {', '.join(classes)}; chance 1/{len(classes)}; Wilson's interval",
+        wilson_interval(sum(hits), len(hits)),
+        samples=len(hits),
+        network="classifier",
     )
 
 
-def _means(group: list[Row], suffix: str, variant: str, setting: Setting) -> list[Metric]:
-    common = {"samples": len(group), "frames": group[0]["frames"], "fps": setting.fps, "seed": setting.seed}
-    metrics = [
-        Metric(
-            name=name + suffix,
-            value=float(np.mean([row[name] for row in group])),
-            protocol=protocol,
-            resize="none"
-            if name in OF_FIRST_FRAME
-            else f"from {setting.size}, squeezed bicubic to CLIP's side",
-            feature_network_sha256=None if name in OF_FIRST_FRAME else setting.clip_sha256,
-            **common,
+def _means(group: Group) -> Iterator[Metric]:
+    for name, mean in MEANS.items():
+        values = [row[name] for row in group.rows if row.get(name) is not None]
+        if values and (mean.of_real_videos or group.variant != REAL):
+            yield group.metric(
+                name,
+                float(np.mean(values)),
+                f"{mean.protocol}; bootstrap over clips",
+                mean_interval(values, group.setting.seed),
+                samples=len(values),
+                network=mean.network,
+            )
+
+
+def _watermarks(group: Group) -> Iterator[Metric]:
+    found = [row["watermark_correlation"] > THRESHOLD for row in group.rows if "watermark_correlation" in row]
+    if found:
+        yield group.metric(
+            "watermark_share",
+            float(np.mean(found)),
+            f"share of videos whose watermark_correlation is above {THRESHOLD:g}; Wilson's interval",
+            wilson_interval(sum(found), len(found)),
         )
-        for name, protocol in MEANS.items()
-        if not (name in OF_FIRST_FRAME and variant == "ground_truth")
-    ]
-    strengths = [row["motion_strength"] for row in group]
-    fastest = "DIS optical flow of the fastest 5 % of pixels, mean over frames, in short sides per second"
-    metrics.append(
-        Metric(
-            name=f"dynamic_degree{suffix}",
-            value=dynamic_degree(strengths, setting.dynamic_threshold),
-            protocol=f"share of videos above {setting.dynamic_threshold:g}: {fastest}",
-            resize=f"from {setting.size}",
-            **common,
-        )
+
+
+def _dynamics(group: Group) -> Iterator[Metric]:
+    threshold, seed = group.setting.dynamic_threshold, group.setting.seed
+    strengths = [row["motion_strength"] for row in group.rows]
+    method = "bootstrap over clips, Wilson's interval where all agree"
+    yield group.metric(
+        "dynamic_degree",
+        dynamic_degree(strengths, threshold),
+        f"share of videos above {threshold:g}: {FASTEST}; {method}",
+        share_interval([strength > threshold for strength in strengths], seed),
     )
-    metrics.append(
-        Metric(
-            name=f"motion_strength{suffix}",
-            value=float(np.mean(strengths)),
-            protocol=f"{fastest}; mean over clips",
-            resize=f"from {setting.size}",
-            **common,
+    asked = [row["asks_for_motion"] for row in group.rows]
+    leaked = leakage(asked, strengths, threshold)
+    if leaked is not None:
+        still = [strength <= threshold for strength, moves in zip(strengths, asked, strict=True) if moves]
+        yield group.metric(
+            "leakage",
+            leaked,
+            "share of the videos that were asked to move (by their labels, without labels by a motion "
+            f"caption) and do not: not above {threshold:g}, {FASTEST}; {method}",
+            share_interval(still, seed),
+            samples=len(still),
         )
-    )
-    return metrics
-
-
-def _frechet(group: list[Row], real: list[Row], suffix: str, setting: Setting) -> list[Metric]:
-    """Against the ground truth of the same clips; none without a classifier or below two clips."""
-    if setting.classifier_sha256 is None or len(group) < 2:
-        return []
-    ids = {row["clip_id"] for row in group}
-    drawn = _gaussian(group)
-    distance = drawn.distance(_gaussian([row for row in real if row["clip_id"] in ids]))
-    frames = group[0]["frames"]
-    return [
-        Metric(
-            name=f"fvd_tiny_classifier_n{drawn.count}_{frames}f{suffix}",
-            value=distance,
-            protocol="Fréchet distance of Gaussians over features of this project's tiny video classifier, "
-            "drawn against real videos of the same clips: not I3D FVD, comparable at one sample count only",
-            samples=drawn.count,
-            frames=frames,
-            fps=setting.fps,
-            resize=f"from {setting.size} to {setting.classifier_resize}",
-            seed=setting.seed,
-            feature_network_sha256=setting.classifier_sha256,
-        )
-    ]
-
-
-def _gaussian(rows: list[Row]) -> GaussianStatistics:
-    features = np.array([row["features"] for row in rows])
-    return GaussianStatistics(features.shape[1]).update(features)

@@ -5,6 +5,7 @@ name or its description.
 """
 
 import os
+from collections.abc import Callable
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -22,7 +23,13 @@ from pipelines.recipe.curation import (
     PrecomputeSettings,
     ShotSettings,
 )
-from pipelines.recipe.evaluation import EvaluateSettings, EvaluationSet, SamplingSettings
+from pipelines.recipe.evaluation import (
+    EvaluateSettings,
+    EvaluationSet,
+    FeatureNetworkSettings,
+    NetworkFile,
+    SamplingSettings,
+)
 from pipelines.recipe.model import ModelPaths, ModelSettings, ScheduleSettings
 from pipelines.recipe.training import OWN_CLIPS, StageSettings, TrainSettings
 
@@ -38,10 +45,12 @@ __all__ = [
     "DecodeSettings",
     "EvaluateSettings",
     "EvaluationSet",
+    "FeatureNetworkSettings",
     "FilterSettings",
     "ImageScoreSettings",
     "ModelPaths",
     "ModelSettings",
+    "NetworkFile",
     "PrecomputeSettings",
     "Recipe",
     "RecipeError",
@@ -101,6 +110,17 @@ class Recipe(Settings):
         return self
 
 
+def _absolute_networks(
+    networks: FeatureNetworkSettings, absolute: Callable[[str | None], str | None]
+) -> FeatureNetworkSettings:
+    files = {
+        name: file.model_copy(update={"file": absolute(file.file)})
+        for name in ("i3d", "c3d", "lpips")
+        if (file := getattr(networks, name)) is not None
+    }
+    return networks.model_copy(update={**files, "videomae": absolute(networks.videomae)})
+
+
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with paths that mean the same in every process and folder; addresses stay as they are."""
 
@@ -116,9 +136,16 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     if train is not None:
         datasets = {name: absolute(path) for name, path in train.datasets.items()}
         train = train.model_copy(update={"starts_from": absolute(train.starts_from), "datasets": datasets})
+    evaluate = recipe.evaluate
+    if evaluate is not None:
+        networks = _absolute_networks(evaluate.networks, absolute)
+        evaluate = evaluate.model_copy(
+            update={"networks": networks, "watermark": absolute(evaluate.watermark)}
+        )
     return recipe.model_copy(
         update={
             "train": train,
+            "evaluate": evaluate,
             "run_directory": absolute(recipe.run_directory),
             "data": recipe.data.model_copy(update=data),
             "curation": recipe.curation.model_copy(

@@ -126,7 +126,7 @@ def test_a_job_fails_with_its_own_exit_code_and_the_log_is_shown(head, tmp_path:
 SMALL = (
     "curation.units=1",
     *(f"train.stages.{number}.steps=1" for number in range(4)),
-    *(f"evaluate.sets.{number}.clips=2" for number in range(3)),
+    *(f"evaluate.sets.{number}.clips=2" for number in range(4)),
     "evaluate.untrained_clips=1",
     "evaluate.sampling.steps=2",
 )

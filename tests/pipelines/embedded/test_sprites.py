@@ -10,7 +10,7 @@ import pytest
 from pipelines.embedded.render import exact_flow, render_clip
 from pipelines.embedded.sprites import make_sprites
 from pipelines.embedded.wording import caption
-from pipelines.embedded.world import DEFAULT_MOTIONS, WorldSettings, world_clips
+from pipelines.embedded.world import DEFAULT_MOTIONS, WorldSettings, clips_of_images, world_clips
 
 
 def read_table(folder: Path) -> list[dict[str, str]]:
@@ -104,3 +104,22 @@ def test_watermark_and_compression_change_the_picture(tmp_path: Path) -> None:
 def test_unknown_motions_are_refused() -> None:
     with pytest.raises(ValueError, match="explode"):
         WorldSettings(motions=("left", "explode"))
+
+
+def test_each_image_has_a_caption_of_every_motion_and_is_the_first_frame_of_them_all(sprites: Path) -> None:
+    with (sprites / "images.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    by_image: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_image.setdefault(row["image"], []).append(row)
+    assert len(by_image) == WorldSettings().images
+    for image, group in by_image.items():
+        assert cv2.imread(str(sprites / image)).shape == (96, 96, 3)
+        labels = [json.loads(row["sprites"])[0] for row in group]
+        assert {label["motion"] for label in labels} == set(DEFAULT_MOTIONS)
+        assert len({row["motion"] for row in group}) == len(DEFAULT_MOTIONS)
+        assert len({row["prompt"] for row in group}) == 1  # which says nothing of motion
+    first = {
+        render_clip(clip, np.zeros(1), 96).tobytes() for clip in clips_of_images(WorldSettings(images=1))
+    }
+    assert len(first) == 1

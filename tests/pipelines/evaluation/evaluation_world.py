@@ -13,15 +13,23 @@ from pipelines.recipe import Recipe
 BUCKET, FRAMES, FPS = "8x32x32", 8, 8
 
 
-def recipe(run_directory: Path, table: Path, models: dict[str, str], **evaluate: object) -> Recipe:
+def recipe(
+    run_directory: Path,
+    table: Path,
+    models: dict[str, str],
+    *,
+    bucket: str = BUCKET,
+    fps: float = FPS,
+    **evaluate: object,
+) -> Recipe:
     tree = {
         "name": "test",
         "run_directory": str(run_directory),
         "seed": 3,
         "data": {"table": str(table), "columns": {"split": "split", "labels": ["sprites", "camera"]}},
         "curation": {
-            "fps": FPS,
-            "tiers": {"low": [BUCKET]},
+            "fps": fps,
+            "tiers": {"low": [bucket]},
             "precompute": {"image_tokens": 4},
         },
         "models": models,
@@ -75,7 +83,7 @@ def write_clip_table(recipe: Recipe) -> None:
                     "motion_caption": "moves left",
                     "start_seconds": 0.0,
                     "end_seconds": FRAMES / FPS,
-                    "bucket": BUCKET,
+                    "bucket": str(recipe.curation.tiers["low"][0]),
                     "verdict": "kept",
                 }
             )

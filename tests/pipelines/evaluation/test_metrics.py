@@ -6,13 +6,17 @@ import pytest
 from pipelines.evaluation.metrics import (
     GaussianStatistics,
     dynamic_degree,
+    flow_score,
     frame_consistency,
     frechet_distance,
+    image_repetition,
     inception_score,
+    leakage,
     motion_strength,
     prompt_consistency,
     psnr_db,
     ssim,
+    warping_error,
     wilson_interval,
 )
 
@@ -142,3 +146,38 @@ def test_wilson_interval_against_published_values() -> None:
     assert wilson_interval(20, 20)[1] == 1
     with pytest.raises(ValueError):
         wilson_interval(3, 2)
+
+
+def test_flow_score_is_the_mean_speed_of_all_pixels() -> None:
+    flow = np.zeros((4, 20, 30, 2))
+    flow[:, :10] = (3, 4)  # half of the pixels move 5 pixels a frame
+    assert flow_score(flow, fps=8) == pytest.approx(2.5 * 8 / 20)
+    assert flow_score(flow[:0], fps=8) == 0
+
+
+def test_warping_error_is_zero_for_the_true_flow_and_the_squared_difference_without_one(
+    rng: np.random.Generator,
+) -> None:
+    wide = rng.integers(0, 256, (16, 40, 3)).astype(np.uint8)
+    frames = np.stack([wide[:, shift : shift + 24] for shift in (6, 4, 2)])  # everything moves 2 to the right
+    flow = np.broadcast_to(np.array([2.0, 0.0]), (2, 16, 24, 2))
+    valid = np.ones((2, 16, 24), bool)
+    valid[:, :, -2:] = False  # what leaves the frame
+    assert warping_error(frames, flow, valid) == pytest.approx(0, abs=1e-10)
+    still = ((frames[1:] / 255.0 - frames[:-1] / 255.0) ** 2).mean()
+    everywhere = np.ones_like(valid)
+    assert warping_error(frames, np.zeros_like(flow), everywhere) == pytest.approx(still, rel=1e-4)
+    assert warping_error(frames, flow, everywhere) > 0  # the edge that left counts, unless it is masked
+    assert warping_error(frames, flow, ~everywhere) is None
+
+
+def test_image_repetition_is_the_likeness_of_later_frames_to_the_image(rng: np.random.Generator) -> None:
+    image, other = rng.integers(0, 256, (2, 24, 24, 3)).astype(np.uint8)
+    assert image_repetition(np.stack([other, image, image]), image) == pytest.approx(1)
+    half = image_repetition(np.stack([image, image, other]), image)
+    assert half == pytest.approx((1 + ssim(other, image)) / 2, abs=1e-4)
+
+
+def test_leakage_counts_only_videos_that_were_asked_to_move() -> None:
+    assert leakage([True, True, True, False], [0.0, 0.2, 0.05, 0.0], threshold=0.05) == pytest.approx(2 / 3)
+    assert leakage([False], [0.0], threshold=0.05) is None

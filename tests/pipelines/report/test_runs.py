@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pipelines.report.runs import metric_table
 
 from pipelines.evaluation.summary import Metric, as_json
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.recipe_file import load_recipe
 from pipelines.report.page import write_report
-from pipelines.report.runs import metric_table
 from pipelines.workflow import write_recipe
 
 

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from pipelines.recipe.ablation import AblateSettings, Arm
 from pipelines.recipe.base import Bucket, RecipeError, Settings, parse_bucket
 from pipelines.recipe.curation import (
     CaptionSettings,
@@ -27,6 +28,8 @@ from pipelines.recipe.training import OWN_CLIPS, StageSettings, TrainSettings
 
 __all__ = [
     "OWN_CLIPS",
+    "AblateSettings",
+    "Arm",
     "Bucket",
     "CaptionSettings",
     "Columns",
@@ -69,6 +72,7 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     train: TrainSettings | None = None
     evaluate: EvaluateSettings | None = None
+    ablate: AblateSettings | None = None
     tracking: TrackingSettings = TrackingSettings()
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ COLUMNS = 120  # a curve has a point in each
 MOMENTS = 44  # places of a chart that a pointer can ask about
 SMOOTHED_PART, LEAST_SMOOTHED = 15, 5  # a running mean is over a fifteenth of the points, of five at least
 LOG_FROM_RATIO = 12.0
-MOST_TICKS = 5
+MOST_TICKS, TICK_DIGITS = 5, 4
 
 Array = np.ndarray
 Values = Sequence[float] | Array
@@ -186,7 +186,9 @@ class Scale:
 
     def ticks(self) -> list[Mark]:
         values = log_ticks(self.low, self.high) if self.is_log else even_ticks(self.low, self.high)
-        return [Mark(round(self.down(np.array(value)).item(), 1), number(value)) for value in values]
+        return [
+            Mark(round(self.down(np.array(value)).item(), 1), number(value, TICK_DIGITS)) for value in values
+        ]
 
 
 def _scale(values: Array, from_zero: bool, limits: tuple[float, float] | None) -> Scale:
@@ -224,19 +226,21 @@ def _across_ticks(begin: float, end: float) -> list[Mark]:
     marks = []
     for value in values:
         place = LEFT + (RIGHT - LEFT) * (value - begin) / (end - begin or 1)
-        marks.append(Mark(round(place, 1), number(value), "end" if place > RIGHT - 16 else "middle"))
+        marks.append(
+            Mark(round(place, 1), number(value, TICK_DIGITS), "end" if place > RIGHT - 16 else "middle")
+        )
     return marks
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """A tick's or a read-out's number, short: 0.05, 2e-5, 12k."""
     if value and abs(value) < 0.01:
-        digits, power = f"{value:.2e}".split("e")
-        return f"{float(digits):g}e{int(power)}"
+        mantissa, power = f"{value:.{digits - 1}e}".split("e")
+        return f"{float(mantissa):g}e{int(power)}"
     for least, size, letter in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+            return f"{value / size:.{digits}g}{letter}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def _share(share: float) -> str:

@@ -75,6 +75,11 @@ class MetricPair:
     difference: Difference | None
     why_not: str
 
+    @property
+    def is_measured_otherwise(self) -> bool:
+        first, second = self.metrics
+        return bool(first and second and _otherwise(first, second))
+
 
 @dataclass(frozen=True)
 class PairedClip:
@@ -219,7 +224,7 @@ def _loss_chart(logs: Sequence[StageLog | None]) -> LineChart | None:
         if log is None:
             continue
         batch = log.train.global_batch_clips
-        held_out = log.validation_series(f"{letter} validation", f"{kind} dashed")
+        held_out = log.validation_series(f"{letter} val.", f"{kind} dashed")
         samples = [step * batch for step in held_out.x]
         series.append(Series(letter, kind, log.column("samples"), log.column("loss_diffusion"), smooth=True))
         series.append(Series(held_out.name, held_out.kind, samples, held_out.y))
@@ -256,7 +261,7 @@ def _metric_pair(
     spans = [metric_span(axis, kind, m) for kind, m in zip(KINDS, metrics, strict=True) if m is not None]
     if first is None or second is None:
         return MetricPair(name, metrics, spans if len(there) > 1 else [], None, "only one run has it")
-    if other := [key for key in MEASURED_BY if first.get(key) != second.get(key)]:
+    if other := _otherwise(first, second):
         why = f"measured otherwise: {', '.join(key.replace('_', ' ') for key in other)}"
         return MetricPair(name, metrics, [], None, why)
     shares = [
@@ -266,7 +271,14 @@ def _metric_pair(
     if shares[0] is None or shares[1] is None:
         return MetricPair(name, metrics, spans, None, "no value of single clips")
     difference = paired_difference(shares[0], shares[1])
-    return MetricPair(name, metrics, spans, difference, "" if difference else "no clips in common")
+    return MetricPair(
+        name, metrics, spans, difference, "" if difference else "fewer than two clips in common"
+    )
+
+
+def _otherwise(first: Metric, second: Metric) -> list[str]:
+    """What two metrics of one name were measured by differently."""
+    return [key for key in MEASURED_BY if first.get(key) != second.get(key)]
 
 
 # ---------------------------------------------------------------- videos

@@ -292,6 +292,7 @@ def _moments(shown: list[tuple[str, Array, Array]], begin: float, end: float, ov
         for name, x, y in shown:
             if x[0] - (end - begin) / count <= at <= x[-1] + (end - begin) / count:
                 told.append(f"{name} {number(float(y[np.abs(x - at).argmin()]))}")
-        text = f"{over} {at:,.0f}: {', '.join(told)}"
+        place_told = number(at, TICK_DIGITS) if at >= 1e6 else f"{at:,.0f}"
+        text = f"{over} {place_told}: {', '.join(told)}"
         moments.append(Moment(round(LEFT + width * place, 1), round(width, 1), text))
     return moments

@@ -25,7 +25,7 @@ def render(template: str, **context: Any) -> str:
         "gigabytes": lambda value: f"{value:.2f} GB",
         "bytes": file_size,
         "number": number,
-        "signed": lambda value: f"{value:+.3g}".replace("-", "−"),
+        "signed": lambda value: f"{value:+.3g}".replace("-", "−") if value else "0",
         "clock": clock,
         "breakable": lambda name: Markup("_<wbr>").join(name.split("_")),
         "plural": lambda noun, count: noun if count == 1 else f"{noun}s",

@@ -73,7 +73,7 @@ class StageLog:
     def charts(self) -> list[LineChart]:
         """Every curve of this stage that has a value."""
         flow = self.settings.predict_flow
-        loss = [self.series("diffusion loss", "loss_diffusion", "one")]
+        loss = [self.series("diffusion", "loss_diffusion", "one")]
         if flow:
             loss.insert(0, self.series("loss", "loss", "two"))
         loss.append(self.validation_series("validation", "three"))

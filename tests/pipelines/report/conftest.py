@@ -80,7 +80,8 @@ NETWORK = "8a741c14bf82ec57f57b71cbf5043870bf9eea411dfed25d4d22e131c03675b2"
 
 
 def finished_run(curated: Recipe, root: Path, *, better_db: float = 0.0, **changes: Any) -> RunLayout:
-    """A run directory as a whole `dreamer run` leaves it, with hand-made logs, videos and measures.
+    """A run directory as a whole `dreamer run` leaves it, with hand-made logs, videos and measures, and an
+    ablation that is not finished.
 
     better_db: by how much its first frames are nearer to the given ones than another's.
     """
@@ -99,6 +100,8 @@ def finished_run(curated: Recipe, root: Path, *, better_db: float = 0.0, **chang
     write_stage(layout, "new_parts", 400)
     write_stage(layout, "high_flow", 30, flow=True)
     write_evaluation(layout.evaluation("final"), better_db)
+    (root / "ablate").mkdir()
+    (root / "ablate" / "ablation.json").write_text(json.dumps(ABLATION))
     return layout
 
 
@@ -172,6 +175,45 @@ def metric(name: str, value: float, **more: Any) -> dict[str, Any]:
     """An entry of metrics.json."""
     common = {"protocol": "by <hand>", "samples": 4, "frames": 8, "fps": 8.0, "resize": "none", "seed": 0}
     return {"name": name, "value": value, **common, **more}
+
+
+def arm_result(values: dict[str, float], mean: float, *difference: float) -> dict[str, Any]:
+    paired = dict(zip(("difference", "low", "high"), difference, strict=False))
+    return {"values": values, "mean": mean, "deviation": 0.015, **paired}
+
+
+ABLATION = {
+    "base": "full",
+    "seeds": [0, 1, 2],
+    "metrics": [{"name": "accuracy", "better": "higher"}, {"name": "distance", "better": "lower"}],
+    "arms": [
+        {
+            "name": "full",
+            "title": "the recipe as it is",
+            "changes": [],
+            "results": {
+                "accuracy": arm_result({"0": 0.9, "1": 0.92, "2": 0.94}, 0.92),
+                "distance": arm_result({"0": 40, "1": 41, "2": 42}, 41),
+            },
+        },
+        {
+            "name": "no_paca",
+            "title": "without <PACA>",
+            "changes": ["model.pixel_attention=false"],
+            "results": {
+                "accuracy": arm_result({"0": 0.9, "1": 0.9}, 0.9, -0.02, -0.05, 0.01),
+                "distance": arm_result({"0": 50, "1": 51, "2": 52}, 51, 10, 8, 12),
+            },
+        },
+        {"name": "no_motion", "title": "without motion captions", "changes": [], "results": {}},
+        {
+            "name": "more",
+            "title": "more steps",
+            "changes": [],
+            "results": {"distance": arm_result({"0": 30, "1": 31, "2": 32}, 31, -10, -12, -8)},
+        },
+    ],
+}
 
 
 def video(number: int) -> np.ndarray:

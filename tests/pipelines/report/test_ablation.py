@@ -2,72 +2,26 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipelines.layout import RunLayout
 from pipelines.report.ablation import AblationFileError, read_ablation
-from pipelines.report.page import write_report
+from tests.pipelines.report.conftest import ABLATION
 from tests.pipelines.report.pages import rows_of, section, text_of
-
-
-def result(values: dict[str, float], mean: float, *difference: float) -> dict[str, Any]:
-    paired = dict(zip(("difference", "low", "high"), difference, strict=False))
-    return {"values": values, "mean": mean, "deviation": 0.015, **paired}
-
-
-TABLE = {
-    "base": "full",
-    "seeds": [0, 1, 2],
-    "metrics": [{"name": "accuracy", "better": "higher"}, {"name": "distance", "better": "lower"}],
-    "arms": [
-        {
-            "name": "full",
-            "title": "the recipe as it is",
-            "changes": [],
-            "results": {
-                "accuracy": result({"0": 0.9, "1": 0.92, "2": 0.94}, 0.92),
-                "distance": result({"0": 40, "1": 41, "2": 42}, 41),
-            },
-        },
-        {
-            "name": "no_paca",
-            "title": "without <PACA>",
-            "changes": ["model.pixel_attention=false"],
-            "results": {
-                "accuracy": result({"0": 0.9, "1": 0.9}, 0.9, -0.02, -0.05, 0.01),
-                "distance": result({"0": 50, "1": 51, "2": 52}, 51, 10, 8, 12),
-            },
-        },
-        {"name": "no_motion", "title": "without motion captions", "changes": [], "results": {}},
-        {
-            "name": "more",
-            "title": "more steps",
-            "changes": [],
-            "results": {"distance": result({"0": 30, "1": 31, "2": 32}, 31, -10, -12, -8)},
-        },
-    ],
-}
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> RunLayout:
     (tmp_path / "ablate").mkdir()
-    (tmp_path / "ablate" / "ablation.json").write_text(json.dumps(TABLE))
+    (tmp_path / "ablate" / "ablation.json").write_text(json.dumps(ABLATION))
     return RunLayout(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def ablation(trained: RunLayout, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The section of a run that has one."""
-    root = tmp_path_factory.mktemp("ablated") / "run"
-    shutil.copytree(trained.root, root, ignore=shutil.ignore_patterns("evaluate", "train"))
-    (root / "ablate").mkdir()
-    (root / "ablate" / "ablation.json").write_text(json.dumps(TABLE))
-    return section(Path(write_report(root)["report"]).read_text(), "ablation")
+def ablation(page_of_trained: str) -> str:
+    return section(page_of_trained, "ablation")
 
 
 def test_an_arm_stands_out_when_its_interval_leaves_out_zero(layout: RunLayout):
@@ -128,7 +82,7 @@ def test_the_table_that_the_ablation_writes_is_read(tmp_path: Path):
 
 def test_a_file_that_is_no_ablation_is_refused_with_the_place(layout: RunLayout):
     path = layout.root / "ablate" / "ablation.json"
-    path.write_text(json.dumps(TABLE | {"metrics": [{"name": "accuracy", "better": "more"}]}))
+    path.write_text(json.dumps(ABLATION | {"metrics": [{"name": "accuracy", "better": "more"}]}))
     with pytest.raises(AblationFileError, match=r"ablation\.json: metrics\.0\.better: .*dreamer ablate"):
         read_ablation(layout)
     path.unlink()

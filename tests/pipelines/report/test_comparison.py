@@ -52,15 +52,15 @@ def test_losses_of_a_stage_lie_over_each_other_by_the_samples_seen(page: str):
         *("raw one", "raw two", "one", "one dashed", "two", "two dashed"),
     ]
     assert "mean squared error over the samples seen" in text_of(stage)
-    assert re.search(r">clips [\d,]+: A [\d.]+, A validation [\d.]+, B [\d.]+, B validation [\d.]+<", stage)
+    assert re.search(r">clips [\d,]+: A [\d.]+, A val\. [\d.]+, B [\d.]+, B val\. [\d.]+<", stage)
 
 
 def test_metrics_are_paired_over_the_clips_of_both(page: str):
     rows = {row[0].split(" ")[0]: row[2:] for row in rows_of(section(page, "metrics").split("<table")[1])}
     assert rows["Metric"] == ["A", "B", "B − A"]
     assert rows["first_frame_psnr_db"] == ["26 n 4", "27.5 n 4", "+1.5 +1.5 to +1.5 4 clips"]
-    assert rows["motion_accuracy"][2] == "+0 +0 to +0 4 clips"
-    assert rows["dynamic_degree"][2] == "+0 +0 to +0 4 clips"
+    assert rows["motion_accuracy"][2] == "0 0 to 0 4 clips"
+    assert rows["dynamic_degree"][2] == "0 0 to 0 4 clips"
     assert rows["fvd_tiny_classifier_n4_8f"][2] == "no value of single clips"
     assert re.search(r'<td class="n clear"[^>]*><span>\+1\.5', page)
     assert page.count('class="n clear"') == 1
@@ -77,6 +77,7 @@ def test_numbers_that_were_measured_otherwise_are_not_subtracted(
     page = Path(write_comparison(trained.root, tmp_path / "run")["report"]).read_text()
     rows = {row[0].split(" ")[0]: row[2:] for row in rows_of(section(page, "metrics").split("<table")[1])}
     assert rows["first_frame_psnr_db"] == ["26 n 4", "27.5 n 4", "measured otherwise: fps"]
+    assert page.count("frames at 4 frames per second") == 1  # both protocols can be read
     assert rows["dynamic_degree"] == ["0.75 n 4", "–", "only one run has it"]
     assert "not curated" in section(page, "curation")
     assert "has no such stage, or has not begun it" in section(page, "training")

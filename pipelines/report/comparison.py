@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluation.measure import video_path
 from pipelines.evaluation.reference import EvaluationClip
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
@@ -286,6 +285,8 @@ def _otherwise(first: Metric, second: Metric) -> list[str]:
 
 def paired_clips(runs: Sequence[Run], evaluation: str) -> list[PairedClip]:
     """Some of the clips that both runs drew: real, first and second run side by side, playing in step."""
+    from pipelines.evaluation.measure import video_path  # brings networks' libraries
+
     folders = [run.layout.evaluation(evaluation) for run in runs]
     second = {(clip.set, clip.clip_id): clip for clip in clips_of(folders[1])}
     both = [clip for clip in clips_of(folders[0]) if (clip.set, clip.clip_id) in second]

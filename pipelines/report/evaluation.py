@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluation.measure import variants_of, video_path
 from pipelines.evaluation.reference import EvaluationClip, read_evaluation_clips
 from pipelines.layout import RunLayout
 from pipelines.media import MediaError, read_mp4
@@ -131,6 +130,8 @@ def playing_videos(paths: Sequence[Path], most_bytes: int) -> Picture:
 
 
 def _played(folder: Path, most_bytes: int) -> list[PlayedClip]:
+    from pipelines.evaluation.measure import variants_of, video_path  # brings networks' libraries
+
     rows = [row for row in read_measures(folder) if row["variant"] == "generated"]
     measured = {(row["set"], row["clip_id"]): row for row in rows}
     found = []

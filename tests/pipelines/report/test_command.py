@@ -44,9 +44,6 @@ def test_two_runs_are_compared_on_a_page_of_their_own(trained: RunLayout, other:
     said = [line.split() for line in done.stdout.splitlines()[1:]]
     assert said[:3] == [["A", str(trained.root)], ["B", str(other.root)], ["settings", "that", "differ", "2"]]
     assert done.stdout.split()[-1] == str(trained.root / "report-with-second.html")
-    again = report(trained.root, "--with", trained.root, "--json")
-    assert again.returncode == 1
-    assert "is the same run" in json.loads(again.stdout)["error"]
 
 
 def test_what_is_no_run_directory_is_said_in_one_line(tmp_path: Path):

@@ -16,8 +16,8 @@ class ModelPaths(Settings):
     image_encoder: str = Field(description="transformers CLIPVisionModelWithProjection / CLIPModel folder")
     image_unet: str | None = Field(
         None,
-        description="Stable Diffusion folder whose UNet the video model starts from, of the same latent space "
-        "as text_to_image (2.1-base beside 2.1); default: text_to_image",
+        description="Stable Diffusion folder whose UNet the video model starts from, of the latent space of "
+        "text_to_image (2.1-base beside 2.1); default: text_to_image",
     )
     motion_encoder: str = Field(
         description="transformers T5 encoder folder with its tokenizer, or a CLIP folder for its text model"

@@ -26,9 +26,9 @@ def make_sprites(
 ) -> Path:
     """Write `videos/*.mp4`, `flow/*.npz` (when asked for) and last `sprites.csv`; return the table's path.
 
-    Beside them `images/*.png` and `images.csv`: each image with a caption of every motion; and `watermark.png`,
-    the mark alone, light on black, if the clips have one. The table is written when every file is there, so a
-    table that exists is whole.
+    Beside them `images/*.png` and `images.csv`: each image with a caption of every motion; and
+    `watermark.png`, the mark alone, light on black, if the clips have one. The table is written when every
+    file is there, so a table that exists is whole.
     """
     for folder in ("videos", "flow") if flow else ("videos",):
         (out / folder).mkdir(parents=True, exist_ok=True)

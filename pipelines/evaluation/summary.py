@@ -61,8 +61,8 @@ MEANS = {
         "that flow forward and back leads home; mean over frames, then clips (Lai et al. 2018)"
     ),
     "watermark_correlation": Mean(
-        "correlation of the known watermark with the mean of the frames after the first, both without what is "
-        "smooth; mean over clips"
+        "correlation of the known watermark with the mean of the frames after the first, both without what "
+        "is smooth; mean over clips"
     ),
 }
 

@@ -83,8 +83,8 @@ class EvaluateSettings(Settings):
     )
     watermark: str | None = Field(
         None,
-        description="picture of a known watermark alone, light on black, as large as the videos that bear it: how "
-        "much of it is in the drawn ones",
+        description="picture of a known watermark alone, light on black, as large as the videos with it; "
+        "the drawn ones are searched for it",
     )
     batch_clips: PositiveInt = 16
     workers: PositiveInt = 1

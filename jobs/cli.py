@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.ablate import ablate
 from jobs.benchmark import benchmark
 from jobs.curate import curate
 from jobs.demo import demo
@@ -15,6 +16,7 @@ from jobs.plan import plan
 from jobs.report import report
 from jobs.run import run
 from jobs.runs import runs
+from jobs.study import study
 from jobs.train import train
 from jobs.ucf101 import ucf101
 
@@ -50,6 +52,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     train,
     evaluate,
     generate,
+    ablate,
+    study,
     report,
     ucf101,
 )

@@ -35,6 +35,7 @@ from pipelines.evaluation.motion import (
     video_flow,
 )
 from pipelines.evaluation.reference import EvaluationClip
+from pipelines.evaluation.watermark import read_mark, watermark_correlation
 from pipelines.media import read_mp4
 from pipelines.recipe import FeatureNetworkSettings
 
@@ -85,8 +86,16 @@ def variants_of(clip: EvaluationClip) -> tuple[str, ...]:
 class Measurer:
     """Measures videos; holds the feature networks."""
 
-    def __init__(self, networks: Networks, vocabulary: tuple[str, ...], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        vocabulary: tuple[str, ...],
+        device: str = "cpu",
+        watermark: str | None = None,
+    ) -> None:
+        """watermark: picture of a known one, which videos are searched for."""
         self.vocabulary = vocabulary
+        self.mark = None if watermark is None else read_mark(watermark)
         self.clip_features = ClipFeatures(networks.clip, device)
         self.classifier = (
             ClassifierFeatures(networks.video_classifier, device) if networks.video_classifier else None
@@ -129,6 +138,11 @@ class Measurer:
             "flow_score": flow_score(flow.flow, clip.fps),
             "warping_error": warping_error(flow.frames, flow.flow, unoccluded(flow)),
             "features": features,
+            **(
+                {}
+                if self.mark is None
+                else {"watermark_correlation": watermark_correlation(frames, self.mark)}
+            ),
         }
 
     def _first_frame(self, frame: np.ndarray, image: np.ndarray) -> Row:

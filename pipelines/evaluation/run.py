@@ -112,7 +112,7 @@ class EvaluationWorker:
         cv2.setNumThreads(1)
         self.plan, self.folder = plan, Path(plan.folder)
         self.settings = evaluate_settings(plan.recipe)
-        self.measurer = Measurer(plan.networks, plan.vocabulary, plan.device)
+        self.measurer = Measurer(plan.networks, plan.vocabulary, plan.device, self.settings.watermark)
         self.reader = ReferenceReader(plan.recipe)
         self.pipelines: dict[str, Any] = {}
 

@@ -13,6 +13,7 @@ from pipelines.evaluation.groups import REAL, Group, Metric, Row, Setting
 from pipelines.evaluation.metrics import dynamic_degree, leakage, wilson_interval
 from pipelines.evaluation.motion import FLOW_SIDE_PIXELS, LOST
 from pipelines.evaluation.motion import PROTOCOL as MOTION_PROTOCOL
+from pipelines.evaluation.watermark import THRESHOLD
 
 FLOW = f"DIS optical flow on frames resized to {FLOW_SIDE_PIXELS} px short side"
 FASTEST = "DIS optical flow of the fastest 5 % of pixels, mean over frames, in short sides per second"
@@ -59,6 +60,10 @@ MEANS = {
         f"mean squared difference, in 0..1, of frames and the next ones warped back by {FLOW}, over pixels "
         "that flow forward and back leads home; mean over frames, then clips (Lai et al. 2018)"
     ),
+    "watermark_correlation": Mean(
+        "correlation of the known watermark with the mean of the frames after the first, both without what "
+        "is smooth; mean over clips"
+    ),
 }
 
 
@@ -75,6 +80,7 @@ def summarise(rows: Sequence[Row], setting: Setting) -> tuple[list[Metric], dict
     for (name, variant), members in by_group.items():
         group = Group(name, variant, members, setting)
         metrics += [*_motion_accuracy(group), *_class_accuracy(group), *_means(group), *_dynamics(group)]
+        metrics += _watermarks(group)
         metrics += network_metrics(group, by_group.get((name, REAL), []))
         if any(row["objects"] for row in members):
             confusion[f"{name}/{variant}"] = confusion_matrix(members, setting.vocabulary)
@@ -170,6 +176,17 @@ def _means(group: Group) -> Iterator[Metric]:
                 samples=len(values),
                 network=mean.network,
             )
+
+
+def _watermarks(group: Group) -> Iterator[Metric]:
+    found = [row["watermark_correlation"] > THRESHOLD for row in group.rows if "watermark_correlation" in row]
+    if found:
+        yield group.metric(
+            "watermark_share",
+            float(np.mean(found)),
+            f"share of videos whose watermark_correlation is above {THRESHOLD:g}; Wilson's interval",
+            wilson_interval(sum(found), len(found)),
+        )
 
 
 def _dynamics(group: Group) -> Iterator[Metric]:

@@ -81,6 +81,11 @@ class EvaluateSettings(Settings):
     dynamic_threshold: PositiveFloat = Field(
         0.05, description="short sides per second that the fastest 5 % of pixels move in a dynamic video"
     )
+    watermark: str | None = Field(
+        None,
+        description="picture of a known watermark alone, light on black, as large as the videos with it; "
+        "the drawn ones are searched for it",
+    )
     batch_clips: PositiveInt = 16
     workers: PositiveInt = 1
     cpus_per_worker: PositiveFloat = 1

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.ablate import ablate
 from jobs.benchmark import benchmark
 from jobs.curate import curate
 from jobs.demo import demo
@@ -40,7 +41,17 @@ embedded = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-COMMANDS: tuple[Callable[..., None], ...] = (demo, plan, run, curate, train, evaluate, generate, report)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    demo,
+    plan,
+    run,
+    curate,
+    train,
+    evaluate,
+    generate,
+    ablate,
+    report,
+)
 for command in COMMANDS:
     app.command()(command)
 embedded.command()(sprites)

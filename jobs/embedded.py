@@ -33,8 +33,12 @@ def sprites(
     side_pixels: Annotated[int, typer.Option(min=16, help="Height and width of the videos.")] = 96,
     frames: Annotated[int, typer.Option(min=2)] = 16,
     fps: Annotated[int, typer.Option(min=1, help="Frames per second.")] = 16,
-    watermark: Annotated[str | None, typer.Option(help="Text laid over every frame.")] = None,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="H.264 compression: 18 good, 40 poor.")] = 18,
+    watermark: Annotated[
+        str | None, typer.Option(help="Text laid over the training and validation clips.")
+    ] = None,
+    crf: Annotated[
+        int, typer.Option(min=0, max=51, help="H.264 compression of the same clips: 18 good, 40 poor.")
+    ] = 18,
     flow: Annotated[bool, typer.Option(help="Write the exact optical flow beside the videos.")] = True,
     json_output: Json = False,
     debug: Debug = False,

@@ -15,7 +15,13 @@ from diffusers.utils.torch_utils import randn_tensor
 from modeling.guidance import Branch, guidance_branches, guide
 from modeling.image_features import image_tokens as clip_image_tokens
 from modeling.latents import decode_latents, encode_pixels
-from modeling.text import appearance_ids, encode_appearance, encode_motion, motion_ids
+from modeling.text import (
+    appearance_ids,
+    encode_appearance,
+    encode_motion,
+    motion_ids,
+    without_padding,
+)
 from modeling.unet import FactorizedUNet
 from modeling.windows import frame_windows
 
@@ -258,11 +264,8 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
             if self.motion_encoder is None or self.motion_tokenizer is None:
                 raise ValueError("the model reads motion prompts, but the pipeline has no motion_encoder")
             ids = motion_ids(self.motion_tokenizer, motions, self.config.motion_token_count)
-            ids = ids[:, : int((ids != 0).sum(1).max())]  # padding is masked: less of it is the same
-            motion, motion_mask = encode_motion(self.motion_encoder, ids)
-            # An empty motion prompt is no motion caption, as a dropped one in training.
-            said = torch.tensor([bool(text.strip()) for text in motions], device=motion_mask.device)
-            motion, motion_mask = motion.to(device, dtype), (motion_mask & said[:, None]).to(device)
+            motion, motion_mask = encode_motion(self.motion_encoder, without_padding(ids))
+            motion, motion_mask = motion.to(device, dtype), motion_mask.to(device)
         return Inputs(
             text=both[:-1],
             empty_text=both[-1:].expand(clips, -1, -1),

@@ -1,9 +1,11 @@
-"""Text for the model: CLIP tokens of the appearance caption, T5 tokens of the motion caption."""
+"""Text for the model: CLIP tokens of the appearance caption, T5 (or CLIP) tokens of the motion caption."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+NO_TOKEN = -1  # 0 is a word of some tokenizers
 
 
 def appearance_ids(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
@@ -18,9 +20,19 @@ def appearance_ids(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
 
 
 def motion_ids(tokenizer: Any, captions: Sequence[str], length: int) -> torch.Tensor:
-    """T5 ids (B, length) with end token, cut to `length` and padded with 0."""
-    encoded = tokenizer(list(captions), max_length=length, truncation=True).input_ids
-    return torch.tensor([ids + [0] * (length - len(ids)) for ids in encoded], dtype=torch.long)
+    """Ids (B, length) with the tokenizer's special ones, cut to `length` and padded with NO_TOKEN.
+
+    A caption without a word has no token at all.
+    """
+    longest = min(length, tokenizer.model_max_length)
+    encoded = tokenizer(list(captions), max_length=longest, truncation=True).input_ids
+    said = [ids if caption.strip() else [] for ids, caption in zip(encoded, captions, strict=True)]
+    return torch.tensor([ids + [NO_TOKEN] * (length - len(ids)) for ids in said], dtype=torch.long)
+
+
+def without_padding(ids: torch.Tensor) -> torch.Tensor:
+    """Ids (B, N) up to the longest caption, one at least: padding is masked, so less of it is the same."""
+    return ids[:, : max(1, int((ids != NO_TOKEN).sum(1).max()))]
 
 
 @torch.no_grad()
@@ -31,7 +43,12 @@ def encode_appearance(text_encoder: Any, ids: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_motion(motion_encoder: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids (B, N), 0 at padding -> (last hidden states (B, N, D), mask (B, N) bool, False at padding)."""
+    """ids (B, N) of `motion_ids` -> (last hidden states (B, N, D), mask (B, N) bool, False at padding).
+
+    motion_encoder: a T5 encoder or a CLIP text model.
+    """
     ids = ids.to(motion_encoder.device)
-    mask = ids != 0
-    return motion_encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask
+    mask = ids != NO_TOKEN
+    seen = mask.clone()
+    seen[:, 0] = True  # attention over nothing is not a number; the mask hides what comes of it
+    return motion_encoder(input_ids=ids.clamp(min=0), attention_mask=seen).last_hidden_state, mask

@@ -77,24 +77,37 @@ def load_text_encoder(text_to_image: str) -> tuple[Any, Any]:
     return frozen(encoder), AutoTokenizer.from_pretrained(folder / "tokenizer")
 
 
-def load_image_unet(text_to_image: str) -> tuple[Any, str]:
+def load_image_unet(folder_name: str) -> tuple[Any, str]:
     """(UNet2DConditionModel, prediction type its weights were trained with: "v" or "epsilon")."""
     from diffusers import UNet2DConditionModel
 
-    folder = resolve_model(text_to_image)
+    folder = resolve_model(folder_name)
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     prediction = "v" if scheduler.get("prediction_type") == "v_prediction" else "epsilon"
     return UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True), prediction
 
 
 def load_motion_encoder(path: str) -> tuple[Any, Any]:
-    """(T5EncoderModel, tokenizer)."""
-    from transformers import AutoTokenizer, T5EncoderModel
+    """(T5EncoderModel or CLIPTextModel, tokenizer)."""
+    from transformers import AutoTokenizer
 
     folder = resolve_model(path)
-    return frozen(
-        T5EncoderModel.from_pretrained(folder, use_safetensors=True)
-    ), AutoTokenizer.from_pretrained(folder)
+    encoder = motion_encoder_class(path).from_pretrained(folder, use_safetensors=True)
+    return frozen(encoder), AutoTokenizer.from_pretrained(folder)
+
+
+def motion_encoder_class(path: str) -> Any:
+    """What a motion encoder's folder holds, by its config.json: T5's encoder, or CLIP's text model."""
+    from transformers import CLIPTextModel, T5EncoderModel
+
+    config = json.loads((resolve_model(path) / "config.json").read_text())
+    return CLIPTextModel if is_clip_text(config) else T5EncoderModel
+
+
+def is_clip_text(config: dict[str, Any]) -> bool:
+    """Whether a config.json is of a CLIP model that has a text tower."""
+    kind = config.get("model_type")
+    return kind == "clip_text_model" or (kind == "clip" and "text_config" in config)
 
 
 def load_image_encoder(path: str) -> Any:

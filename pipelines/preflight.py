@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes, model_config, model_json, vae_factor
-from pipelines.models import resolve_model
+from pipelines.models import is_clip_text, resolve_model
 from pipelines.preflight_data import count_sources, data_faults
 from pipelines.preflight_evaluation import evaluation_faults
 from pipelines.preflight_machine import memory_faults, resource_faults
@@ -75,9 +75,12 @@ def model_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     """Folders, configurations and weights that are missing, and parts that do not fit together."""
     models = recipe.models
     yield from _folder_faults("models.text_to_image", models.text_to_image, ("vae", "unet", "text_encoder"))
-    if "train" in steps and not model_json(models.text_to_image, "scheduler", "scheduler_config.json"):
+    if models.image_unet is not None:
+        yield from _folder_faults("models.image_unet", models.image_unet, ("unet",))
+    if "train" in steps and not model_json(models.start_unet, "scheduler", "scheduler_config.json"):
+        where = "models.image_unet" if models.image_unet else "models.text_to_image"
         yield (
-            f"models.text_to_image: {models.text_to_image} has no scheduler/scheduler_config.json, "
+            f"{where}: {models.start_unet} has no scheduler/scheduler_config.json, "
             "which says what its weights predict; give a whole Stable Diffusion folder"
         )
     yield from _folder_faults("models.image_encoder", models.image_encoder, ("",))
@@ -165,6 +168,7 @@ def config_faults(recipe: Recipe) -> Faults:
             _folder_faults(
                 "models.text_to_image", models.text_to_image, ("vae", "unet", "text_encoder"), weights=False
             ),
+            _folder_faults("models.image_unet", models.start_unet, ("unet",), weights=False),
             _folder_faults("models.image_encoder", models.image_encoder, ("",), weights=False),
             _folder_faults("models.motion_encoder", models.motion_encoder, ("",), weights=False),
             _fit_faults(recipe),
@@ -240,14 +244,14 @@ def prediction_faults(recipe: Recipe) -> Faults:
     """Stages that would train weights to predict something else without saying so."""
     if recipe.train is not None and recipe.train.starts_from is not None:
         return  # a model of ours predicts what its own stages said
-    scheduler = model_json(recipe.models.text_to_image, "scheduler", "scheduler_config.json")
+    scheduler = model_json(recipe.models.start_unet, "scheduler", "scheduler_config.json")
     weights = "v" if scheduler.get("prediction_type") == "v_prediction" else "epsilon"
     for stage in recipe.train.stages if recipe.train else ():
         schedule = stage.schedule
         if schedule.prediction != weights and "prediction" not in schedule.model_fields_set:
             also = ", terminal_snr: 1.0e-3" if weights == "epsilon" else ""
             yield (
-                f"train.stages.{stage.name}.schedule: the weights of {recipe.models.text_to_image} predict "
+                f"train.stages.{stage.name}.schedule: the weights of {recipe.models.start_unet} predict "
                 f"{weights}, this stage {schedule.prediction}; write prediction: {schedule.prediction} if "
                 f"that is meant, or prediction: {weights}{also}"
             )
@@ -255,7 +259,7 @@ def prediction_faults(recipe: Recipe) -> Faults:
 
 def _fit_faults(recipe: Recipe) -> Faults:
     unet, vae, text, image = (
-        model_config(recipe.models.text_to_image, "unet"),
+        model_config(recipe.models.start_unet, "unet"),
         model_config(recipe.models.text_to_image, "vae"),
         model_config(recipe.models.text_to_image, "text_encoder"),
         model_config(recipe.models.image_encoder),
@@ -284,10 +288,10 @@ def _fit_faults(recipe: Recipe) -> Faults:
             f"for its vision tower; set vision_config.projection_dim of its config.json to {outer}"
         )
     motion = model_config(recipe.models.motion_encoder)
-    if motion and "t5" not in str(motion.get("model_type")):
+    if motion and "t5" not in str(motion.get("model_type")) and not is_clip_text(motion):
         yield (
             f"models.motion_encoder: {recipe.models.motion_encoder} is a {motion.get('model_type')!r} model; "
-            "the motion caption is read by a T5 encoder"
+            "the motion caption is read by a T5 encoder or a CLIP text model"
         )
 
 
@@ -296,7 +300,7 @@ def _fit_faults(recipe: Recipe) -> Faults:
 
 def bucket_faults(recipe: Recipe) -> Faults:
     factor = vae_factor(recipe)
-    levels = model_config(recipe.models.text_to_image, "unet").get("block_out_channels")
+    levels = model_config(recipe.models.start_unet, "unet").get("block_out_channels")
     if factor is None or not levels:
         return  # the models' faults say why
     step = factor * 2 ** (len(levels) - 1)
@@ -352,7 +356,7 @@ def run_bytes(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> int:
         )
     if "train" in steps and recipe.train is not None:
         copies = recipe.train.keep_checkpoints + 1  # the new one is written before the oldest goes
-        weights = VIDEO_UNET_GROWTH * _weight_bytes(recipe.models.text_to_image, "unet")
+        weights = VIDEO_UNET_GROWTH * _weight_bytes(recipe.models.start_unet, "unet")
         frozen = _weight_bytes(recipe.models.text_to_image, "") + _weight_bytes(
             recipe.models.motion_encoder, ""
         )

@@ -1,6 +1,7 @@
 """Preflight of an evaluation: protocols that could not be kept, networks and images that are not there."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipelines.recipe import Recipe
 
@@ -8,7 +9,7 @@ from pipelines.recipe import Recipe
 def evaluation_faults(recipe: Recipe, *, tables: bool) -> Iterator[str]:
     """Faults of `evaluate`, each with its mend; addresses are not asked.
 
-    tables: the tables of given images are there already.
+    tables: the tables of given images, and the picture of a mark, are there already.
     """
     from pipelines.curation.sources import is_remote
     from pipelines.evaluation.feature_networks import FeatureNetworkError, local_network, videomae_fault
@@ -34,6 +35,8 @@ def evaluation_faults(recipe: Recipe, *, tables: bool) -> Iterator[str]:
             yield f"evaluate.networks.{name}: {error}"
     if settings.networks.videomae is not None and (fault := videomae_fault(settings.networks.videomae)):
         yield f"evaluate.networks.videomae: {fault}"
+    if tables and settings.watermark is not None and not Path(settings.watermark).is_file():
+        yield f"evaluate.watermark: no picture {settings.watermark}; give one of the mark alone"
     for wanted in settings.sets if tables else ():
         if wanted.images is None:
             continue

@@ -28,7 +28,8 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     `extends: RECIPE` in a file lays its settings over those of another recipe, section by section; a path is
     relative to the file. `source=NAME` brings the settings of a kind of source: its columns, and thresholds
     that its watermark asks for. Named in the file, they are defaults, over which the file has its say; as an
-    override, they overrule the file. All other overrides go on top.
+    override, they overrule the file. All other overrides go on top. In their keys a
+    number names an entry of a list, and `*` every entry.
 
     Raises RecipeError with every fault at once: unknown keys (and the nearest known one), wrong types,
     values out of range.
@@ -39,10 +40,22 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
         _set(tree, override)
         if source := tree.pop("source", None):
             tree = _laid_over(tree, _source_settings(source))
+    return _validated(tree, str(path))
+
+
+def with_overrides(recipe: Recipe, overrides: tuple[str, ...]) -> Recipe:
+    """The recipe with other settings, written as on the command line. Raises RecipeError as `load_recipe`."""
+    tree = recipe.model_dump(mode="json")
+    for override in overrides:
+        _set(tree, override)
+    return _validated(tree, "with " + ", ".join(overrides))
+
+
+def _validated(tree: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{path}:\n" + "\n".join(map(_fault, error.errors()))) from error
+        raise RecipeError(f"{where}:\n" + "\n".join(map(_fault, error.errors()))) from error
 
 
 def _tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -102,13 +115,26 @@ def _set(tree: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise RecipeError(f"override {override!r}: {text!r} is no YAML value") from error
     *parents, leaf = key.split(".")
-    node: Any = tree
+    nodes: list[Any] = [tree]
     for parent in parents:
-        place = _place(node, parent, override)
-        if isinstance(node, dict) and node.get(place) is None:
-            node[place] = {}
-        node = node[place]
-    node[_place(node, leaf, override)] = value
+        nodes = [_below(node, place) for node in nodes for place in _places(node, parent, override)]
+    for node in nodes:
+        for place in _places(node, leaf, override):
+            node[place] = value
+
+
+def _below(node: Any, place: str | int) -> Any:
+    """What lies under a place; a section that is not there yet is made."""
+    if isinstance(node, dict) and node.get(place) is None:
+        node[place] = {}
+    return node[place]
+
+
+def _places(node: Any, part: str, override: str) -> list[str | int]:
+    """The places that a part of an override's key names: `*` is every entry of a list."""
+    if part == "*" and isinstance(node, list):
+        return list(range(len(node)))
+    return [_place(node, part, override)]
 
 
 def _place(node: Any, part: str, override: str) -> str | int:

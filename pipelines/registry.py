@@ -6,7 +6,6 @@ folder is replaced as a whole, never written to), into any other they are sent f
 text-to-image model, which training does not change, stays where the recipe names it.
 """
 
-import os
 import re
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from pipelines.files import link_or_copy
 from pipelines.recipe import Recipe, TrackingSettings, with_absolute_paths
 
 FINGERPRINT = "dreamer.fingerprint"
@@ -131,10 +131,7 @@ def local_folder(uri: str) -> Path | None:
 def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or a file system without hard links
-        shutil.copyfile(source, target)
+    link_or_copy(source, target)
 
 
 def _ensure_name(client: Any, name: str) -> None:

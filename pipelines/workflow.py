@@ -134,7 +134,8 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
         from pipelines.training.run import send_late, train
 
         code = source_fingerprint("pipelines.training", "modeling")
-        upstream = fingerprint(upstream, recipe.train, recipe.model, recipe.seed, code)
+        start = weights_sha256(models.start_unet)
+        upstream = fingerprint(upstream, recipe.train, recipe.model, start, recipe.seed, code)
         models_made = tuple(layout.model(stage.name) for stage in recipe.train.stages)
         yield Step("train", train, upstream, layout.root / "train", models_made, plan_stages, send_late)
     if recipe.evaluate is not None:

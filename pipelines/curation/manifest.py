@@ -18,7 +18,7 @@ from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe
 
-PRECOMPUTE_VERSION = 3  # raise when the same settings give other bytes
+PRECOMPUTE_VERSION = 4  # raise when the same settings give other bytes
 CLIP_COLUMNS = (
     "clip_id",
     "source_id",

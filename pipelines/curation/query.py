@@ -42,6 +42,7 @@ def query_fingerprint(recipe: Recipe) -> str:
     return fingerprint(
         scoring_fingerprint(curation),
         splitting_fingerprint(curation.captions),
+        curation.captions.motion,
         curation.filters,
         curation.tiers,
         curation.precompute.max_upscale,
@@ -165,11 +166,13 @@ def caption_unit(
     kept clips only: the captions of others stay null.
     """
     split = cache(splitter_of(unit, recipe, layout, splitting_stamp))  # clips of a source share its caption
+    whole = recipe.curation.captions.motion == "whole"
     path = clips_path(layout, unit)
     rows = pq.read_table(path, schema=clip_table.SCHEMA).to_pylist()
     for row in rows:
         if found := split(row["caption"]):
-            row["appearance_caption"], row["motion_caption"] = found.appearance, found.motion
+            row["appearance_caption"] = found.appearance
+            row["motion_caption"] = row["caption"] if whole else found.motion
     write_table(path, pa.Table.from_pylist(rows, clip_table.SCHEMA))
     current = unit_is_current(layout, unit, wanted_rows(layout, unit, recipe), precompute_stamp)
     manifest = read_manifest(layout, unit)

@@ -24,7 +24,7 @@ ARRAYS = {
     "flow_valid": "uint8",  # (T−1, h, w), 1 where forward and backward flow agree
     "image_features": "float16",  # (N, D)
     "text_ids": "int32",  # (N,)
-    "motion_ids": "int32",  # (N,), 0 is padding
+    "motion_ids": "int32",  # (N,), −1 is padding
 }
 SCHEMA = pa.schema(
     [

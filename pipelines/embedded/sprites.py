@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from pipelines.embedded.render import exact_flow, render_clip
+from pipelines.embedded.render import exact_flow, render_clip, stamp
 from pipelines.embedded.wording import appearance, caption, motion
-from pipelines.embedded.world import Clip, WorldSettings, clips_of_images, world_clips
+from pipelines.embedded.world import CLEAN_CRF, Clip, WorldSettings, clips_of_images, world_clips
 from pipelines.media import write_mp4, write_png
 from pipelines.progress import track
 
@@ -26,11 +27,16 @@ def make_sprites(
 ) -> Path:
     """Write `videos/*.mp4`, `flow/*.npz` (when asked for) and last `sprites.csv`; return the table's path.
 
-    Beside them `images/*.png` and `images.csv`: each image with a caption of every motion. The table is
-    written when every file is there, so a table that exists is whole.
+    Beside them `images/*.png` and `images.csv`: each image with a caption of every motion. `watermark.png` is
+    the mark alone, light on black, if the clips have one. The table is written when every file is there, so a
+    table that exists is whole.
     """
     for folder in ("videos", "flow") if flow else ("videos",):
         (out / folder).mkdir(parents=True, exist_ok=True)
+    if settings.watermark:
+        mark = np.zeros((settings.side_pixels, settings.side_pixels, 3), np.uint8)
+        stamp(mark, settings.watermark)
+        cv2.imwrite(str(out / "watermark.png"), mark)
     clips = list(world_clips(settings))
     write = partial(write_clip, out=out, settings=settings, flow=flow)
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
@@ -45,7 +51,9 @@ def write_images(out: Path, settings: WorldSettings) -> Path:
     for clip in clips_of_images(settings):
         image = out / "images" / f"{clip.place:06d}.png"
         if clip.sprites[0].motion == settings.motions[0]:
-            write_png(image, render_clip(clip, np.zeros(1), settings.side_pixels, settings.watermark)[0])
+            write_png(
+                image, render_clip(clip, np.zeros(1), settings.side_pixels)[0]
+            )  # clean, as held-out clips
         rows.append(
             {
                 "image": f"images/{image.name}",
@@ -77,8 +85,9 @@ def _tracked(rows: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, A
 def write_clip(clip: Clip, *, out: Path, settings: WorldSettings, flow: bool) -> dict[str, Any]:
     """Render and encode one clip; return its row of the table."""
     progresses = np.linspace(0, 1, settings.frames)
-    frames = render_clip(clip, progresses, settings.side_pixels, settings.watermark)
-    write_mp4(out / "videos" / f"{clip.name}.mp4", frames, settings.fps, crf=settings.crf)
+    watermark, crf = (None, CLEAN_CRF) if clip.held_out else (settings.watermark, settings.crf)
+    frames = render_clip(clip, progresses, settings.side_pixels, watermark)
+    write_mp4(out / "videos" / f"{clip.name}.mp4", frames, settings.fps, crf=crf)
     if flow:
         pixels = exact_flow(clip, progresses, settings.side_pixels)
         np.savez_compressed(out / "flow" / f"{clip.name}.npz", flow=pixels.astype(np.float16))

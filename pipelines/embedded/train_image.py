@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from modeling.schedule import Prediction
 from pipelines.embedded.frames import Stills
 from pipelines.progress import track
 
@@ -17,15 +18,24 @@ SPRITE_WEIGHT = 6.0
 
 
 def train_image_model(
-    stills: Stills, vae: AutoencoderKL, clip: CLIPModel, tokenizer: CLIPTokenizer, steps: int, batch: int = 48
+    stills: Stills,
+    vae: AutoencoderKL,
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    steps: int,
+    batch: int = 48,
+    prediction: Prediction = "v",
 ) -> StableDiffusionPipeline:
-    """v-prediction with zero terminal SNR; the saved weights are an exponential moving average."""
+    """The saved weights are an exponential moving average.
+
+    prediction: v with zero terminal SNR, or ε with Stable Diffusion's own betas: at SNR 0 it has no signal.
+    """
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
+        prediction_type="v_prediction" if prediction == "v" else "epsilon",
+        rescale_betas_zero_snr=prediction == "v",
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
@@ -68,7 +78,8 @@ def train_image_model(
             timesteps = torch.randint(0, 1000, (batch,), generator=generator)
             words = np.where(rng.random(batch) < TEXT_DROP, len(stills.frames), numbers)
             predicted = unet(scheduler.add_noise(x0, noise, timesteps), timesteps, text[words]).sample
-            error = F.mse_loss(predicted, scheduler.get_velocity(x0, noise, timesteps), reduction="none")
+            target = noise if prediction == "epsilon" else scheduler.get_velocity(x0, noise, timesteps)
+            error = F.mse_loss(predicted, target, reduction="none")
             loss = (weights[side][numbers] * error).mean()
             optimizer.zero_grad()
             loss.backward()

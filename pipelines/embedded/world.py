@@ -31,6 +31,7 @@ MOTIONS = {
     "still": (0.0, 0.0, 0.0),
 }
 PANS = {"pan_left": (-1.0, 0.0), "pan_right": (1.0, 0.0), "pan_up": (0.0, -1.0), "pan_down": (0.0, 1.0)}
+CLEAN_CRF = 18
 DEFAULT_MOTIONS = ("left", "right", "up", "down", "up_left", "grow", "shrink", "still")
 
 Split = Literal["train", "validation", "held_out", "held_out_two", "held_out_pan", "images"]
@@ -53,8 +54,8 @@ class WorldSettings:
     side_pixels: int = 96
     frames: int = 16
     fps: int = 16
-    watermark: str | None = None
-    crf: int = 18
+    watermark: str | None = None  # over training and validation clips; held-out ones are clean and sharp
+    crf: int = CLEAN_CRF  # H.264 compression of the same clips;
 
     def __post_init__(self) -> None:
         unknown = set(self.motions) - set(MOTIONS)
@@ -111,6 +112,11 @@ class Clip:
     background_seed: int
     camera: str
     pan_distance: float
+
+    @property
+    def held_out(self) -> bool:
+        """Whether no combination of it occurs in training."""
+        return self.split.startswith("held_out")
 
     @property
     def name(self) -> str:

@@ -35,6 +35,7 @@ from pipelines.evaluation.motion import (
     video_flow,
 )
 from pipelines.evaluation.reference import EvaluationClip
+from pipelines.evaluation.watermark import read_mark, watermark_correlation
 from pipelines.media import read_mp4
 from pipelines.recipe import FeatureNetworkSettings
 
@@ -54,6 +55,8 @@ class Networks:
     clip: str
     video_classifier: str | None
     files: FeatureNetworkSettings
+    watermark: str | None = None
+    """Picture of a mark that is looked for; no network, but judged by likewise."""
 
 
 def video_path(folder: Path, variant: str, clip: EvaluationClip) -> Path:
@@ -92,6 +95,7 @@ class Measurer:
             ClassifierFeatures(networks.video_classifier, device) if networks.video_classifier else None
         )
         files = networks.files
+        self.mark = read_mark(networks.watermark) if networks.watermark else None
         self.lpips = LpipsDistance(files.lpips, device) if files.lpips else None
         self.video_networks: dict[str, VideoNetwork] = {}
         if files.i3d:
@@ -128,12 +132,18 @@ class Measurer:
             "motion_strength": motion_strength(flow.flow, clip.fps),
             "flow_score": flow_score(flow.flow, clip.fps),
             "warping_error": warping_error(flow.frames, flow.flow, unoccluded(flow)),
+            **self._mark(frames),
             "features": features,
         }
 
     def _first_frame(self, frame: np.ndarray, image: np.ndarray) -> Row:
         lpips = {} if self.lpips is None else {"first_frame_lpips": self.lpips(frame, image)}
         return {"first_frame_psnr_db": psnr_db(frame, image), "first_frame_ssim": ssim(frame, image), **lpips}
+
+    def _mark(self, frames: np.ndarray) -> Row:
+        return (
+            {} if self.mark is None else {"watermark_correlation": watermark_correlation(frames, self.mark)}
+        )
 
     def _through_networks(
         self, frames: np.ndarray, clip: EvaluationClip

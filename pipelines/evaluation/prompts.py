@@ -198,6 +198,8 @@ class Artist:
         if not request.prompt.strip():
             raise GenerationError("the prompt is empty: say what the video shows")
         appearance, motion = request.captions
+        if request.motion is None and self.recipe and self.recipe.curation.captions.motion == "whole":
+            motion = request.prompt  # as in the clips that the model was trained on
         return self.expand(appearance) if self.expand is not None else appearance, motion
 
     def draw(

@@ -40,6 +40,7 @@ from pipelines.evaluation.reference import (
 )
 from pipelines.evaluation.summary import Setting, as_json, flat, summarise
 from pipelines.evaluation.tracking import log_evaluation
+from pipelines.evaluation.watermark import read_mark
 from pipelines.fingerprint import fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.media import write_mp4, write_png
@@ -285,6 +286,11 @@ def _check_protocols(recipe: Recipe, clips: Sequence[EvaluationClip]) -> None:
     if faults:
         raise EvaluationError("\n".join(faults))
     try:
+        if settings.watermark is not None:
+            read_mark(settings.watermark)
+    except FileNotFoundError as error:
+        raise EvaluationError(f"evaluate.watermark: {error}") from error
+    try:
         fetch_networks(settings.networks)
     except FeatureNetworkError as error:
         raise EvaluationError(f"evaluate.networks: {error}") from error
@@ -295,6 +301,7 @@ def _networks(recipe: Recipe) -> Networks:
         clip=recipe.models.image_encoder,
         video_classifier=recipe.models.video_classifier,
         files=evaluate_settings(recipe).networks,
+        watermark=evaluate_settings(recipe).watermark,
     )
 
 

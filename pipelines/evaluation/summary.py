@@ -13,9 +13,13 @@ from pipelines.evaluation.groups import REAL, Group, Metric, Row, Setting
 from pipelines.evaluation.metrics import dynamic_degree, leakage, wilson_interval
 from pipelines.evaluation.motion import FLOW_SIDE_PIXELS, LOST
 from pipelines.evaluation.motion import PROTOCOL as MOTION_PROTOCOL
+from pipelines.evaluation.watermark import THRESHOLD
 
 FLOW = f"DIS optical flow on frames resized to {FLOW_SIDE_PIXELS} px short side"
 FASTEST = "DIS optical flow of the fastest 5 % of pixels, mean over frames, in short sides per second"
+
+
+SHARES = "bootstrap over clips, Wilson's interval where all agree"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ MEANS = {
         f"mean squared difference, in 0..1, of frames and the next ones warped back by {FLOW}, over pixels "
         "that flow forward and back leads home; mean over frames, then clips (Lai et al. 2018)"
     ),
+    "watermark_correlation": Mean(
+        "correlation of the given mark with the mean of the frames after the first, of both what is not "
+        "smooth; mean over clips"
+    ),
 }
 
 
@@ -75,6 +83,7 @@ def summarise(rows: Sequence[Row], setting: Setting) -> tuple[list[Metric], dict
     for (name, variant), members in by_group.items():
         group = Group(name, variant, members, setting)
         metrics += [*_motion_accuracy(group), *_class_accuracy(group), *_means(group), *_dynamics(group)]
+        metrics += _watermarked(group)
         metrics += network_metrics(group, by_group.get((name, REAL), []))
         if any(row["objects"] for row in members):
             confusion[f"{name}/{variant}"] = confusion_matrix(members, setting.vocabulary)
@@ -172,14 +181,25 @@ def _means(group: Group) -> Iterator[Metric]:
             )
 
 
+def _watermarked(group: Group) -> Iterator[Metric]:
+    if "watermark_correlation" not in group.rows[0]:
+        return
+    marked = [row["watermark_correlation"] > THRESHOLD for row in group.rows]
+    yield group.metric(
+        "watermark_share",
+        float(np.mean(marked)),
+        f"share of videos whose correlation with the given mark is above {THRESHOLD:g}; {SHARES}",
+        share_interval(marked, group.setting.seed),
+    )
+
+
 def _dynamics(group: Group) -> Iterator[Metric]:
     threshold, seed = group.setting.dynamic_threshold, group.setting.seed
     strengths = [row["motion_strength"] for row in group.rows]
-    method = "bootstrap over clips, Wilson's interval where all agree"
     yield group.metric(
         "dynamic_degree",
         dynamic_degree(strengths, threshold),
-        f"share of videos above {threshold:g}: {FASTEST}; {method}",
+        f"share of videos above {threshold:g}: {FASTEST}; {SHARES}",
         share_interval([strength > threshold for strength in strengths], seed),
     )
     asked = [row["asks_for_motion"] for row in group.rows]
@@ -190,7 +210,7 @@ def _dynamics(group: Group) -> Iterator[Metric]:
             "leakage",
             leaked,
             "share of the videos that were asked to move (by their labels, without labels by a motion "
-            f"caption) and do not: not above {threshold:g}, {FASTEST}; {method}",
+            f"caption) and do not: not above {threshold:g}, {FASTEST}; {SHARES}",
             share_interval(still, seed),
             samples=len(still),
         )

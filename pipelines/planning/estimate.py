@@ -13,7 +13,7 @@ import torch
 from modeling.unet import FactorizedUNet
 from pipelines.hardware import MFU, Gpu, HardwareError
 from pipelines.model_shapes import image_feature_shape, latent_shape, text_token_count
-from pipelines.models import resolve_model
+from pipelines.models import motion_encoder_class, resolve_model
 from pipelines.planning.cost import (
     CORE_SECONDS_FROM,
     CORE_SECONDS_PER_SOURCE,
@@ -174,17 +174,17 @@ def shares(recipe: Recipe, stage: StageSettings, counts: ClipCounts) -> dict[str
 
 def frozen_encoders(recipe: Recipe) -> dict[str, dict[str, int]]:
     """Parameters and bytes of the encoders that every GPU holds in training, in the dtype of their files."""
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+    from transformers import CLIPTextModel
 
-    folders = {"text_encoder": (resolve_model(recipe.models.text_to_image) / "text_encoder", CLIPTextConfig)}
+    folders = {"text_encoder": (resolve_model(recipe.models.text_to_image) / "text_encoder", CLIPTextModel)}
     if recipe.model.motion_encoder:
-        folders["motion_encoder"] = (resolve_model(recipe.models.motion_encoder), T5Config)
-    kinds = {"text_encoder": CLIPTextModel, "motion_encoder": T5EncoderModel}
+        path = recipe.models.motion_encoder
+        folders["motion_encoder"] = (resolve_model(path), motion_encoder_class(path))
     sizes = {}
     for name, (folder, kind) in folders.items():
-        config = kind.from_pretrained(folder)
+        config = kind.config_class.from_pretrained(folder)
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            parameters = sum(parameter.numel() for parameter in kinds[name](config).parameters())
+            parameters = sum(parameter.numel() for parameter in kind(config).parameters())
         # Files that do not say their dtype are from before there was another than fp32.
         dtype = config.dtype or torch.float32
         sizes[name] = {"parameters": parameters, "bytes": parameters * dtype.itemsize}

@@ -10,6 +10,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from pipelines.recipe.ablation import AblateSettings, Arm
 from pipelines.recipe.base import Bucket, RecipeError, Settings, parse_bucket
 from pipelines.recipe.curation import (
     CaptionSettings,
@@ -34,6 +35,8 @@ from pipelines.recipe.training import OWN_CLIPS, StageSettings, TrainSettings
 
 __all__ = [
     "OWN_CLIPS",
+    "AblateSettings",
+    "Arm",
     "Bucket",
     "CaptionSettings",
     "Columns",
@@ -78,6 +81,7 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     train: TrainSettings | None = None
     evaluate: EvaluateSettings | None = None
+    ablate: AblateSettings | None = None
     tracking: TrackingSettings = TrackingSettings()
 
     @model_validator(mode="after")
@@ -134,7 +138,10 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         train = train.model_copy(update={"starts_from": absolute(train.starts_from), "datasets": datasets})
     evaluate = recipe.evaluate
     if evaluate is not None:
-        evaluate = evaluate.model_copy(update={"networks": _absolute_networks(evaluate.networks, absolute)})
+        networks = _absolute_networks(evaluate.networks, absolute)
+        evaluate = evaluate.model_copy(
+            update={"networks": networks, "watermark": absolute(evaluate.watermark)}
+        )
     return recipe.model_copy(
         update={
             "train": train,

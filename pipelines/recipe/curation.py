@@ -118,6 +118,9 @@ class CaptionSettings(Settings):
     """How captions are split into appearance and motion; a model's refused answers fall back to the rules."""
 
     splitter: Literal["rules", "model"] = "rules"
+    motion: Literal["split", "whole"] = Field(
+        "split", description="what the motion caption is: what changes over time, or the whole caption"
+    )
     model: str | None = Field(
         None, description="transformers folder of a causal or sequence-to-sequence language model"
     )
@@ -137,7 +140,7 @@ class PrecomputeSettings(Settings):
     threads: PositiveInt = Field(1, description="threads of the networks; part of the fingerprint")
     max_upscale: PositiveFloat = Field(1.5, description="a clip is never enlarged by more than this")
     image_tokens: Annotated[int, Field(ge=1, le=64)] = 16
-    motion_tokens: PositiveInt = Field(64, description="T5 ids kept of a motion caption, end token included")
+    motion_tokens: PositiveInt = Field(64, description="ids kept of a motion caption, end token included")
     row_group_clips: PositiveInt = 32
     shard_megabytes: PositiveInt = 384
 

@@ -30,7 +30,7 @@ class EvaluationSet(Settings):
     images: str | None = Field(
         None,
         description="table with the columns prompt, image and motion, as `dreamer generate --prompts` takes "
-        "it, and the column of motion_labels if it has one; relative to data.root",
+        "it, and the column of motion_labels if it has one; relative to the folder of data.table",
     )
     clips: PositiveInt
 
@@ -77,6 +77,9 @@ class EvaluateSettings(Settings):
     allow_few_clips: bool = Field(
         False,
         description="FVD of fewer than 2,048 clips and IS of fewer than 10,000, named with their number",
+    )
+    watermark: str | None = Field(
+        None, description="picture of a mark alone, light on black, that drawn videos should not have"
     )
     dynamic_threshold: PositiveFloat = Field(
         0.05, description="short sides per second that the fastest 5 % of pixels move in a dynamic video"

@@ -14,13 +14,25 @@ class ModelPaths(Settings):
         description="diffusers Stable Diffusion pipeline; its VAE, text encoder and UNet are used"
     )
     image_encoder: str = Field(description="transformers CLIPVisionModelWithProjection / CLIPModel folder")
-    motion_encoder: str = Field(description="transformers T5 encoder folder, with its tokenizer")
+    image_unet: str | None = Field(
+        None,
+        description="Stable Diffusion folder whose UNet the video model starts from, of the latent space of "
+        "text_to_image (2.1-base beside 2.1); default: text_to_image",
+    )
+    motion_encoder: str = Field(
+        description="transformers T5 encoder folder with its tokenizer, or a CLIP folder for its text model"
+    )
     flow: str | None = Field(
         None,
         description="optical flow network such as RAFT, a torch.export file (.pt2): two batches of frames "
         "(N, 3, H, W) in -1..1 to flow (N, 2, H, W) in pixels; default: OpenCV's DIS on the CPU",
     )
     video_classifier: str | None = Field(None, description="features for the Fréchet video distance")
+
+    @property
+    def start_unet(self) -> str:
+        """The folder of the UNet that the video model is built over."""
+        return self.image_unet or self.text_to_image
 
 
 class ModelSettings(Settings):

@@ -18,7 +18,8 @@ class StageSettings(Settings):
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="the rate rises over the first N steps")
     decay_steps: Annotated[int, Field(ge=0)] = Field(0, description="and falls to zero over the last N")
     trainable: tuple[str, ...] = Field(
-        ("*",), description="patterns of parameter names; each must match some"
+        ("*",),
+        description="patterns of parameter names, `!PATTERN` for what stays frozen; each must match some",
     )
     schedule: ScheduleSettings = ScheduleSettings()
     mix: Annotated[dict[str, PositiveFloat], Field(min_length=1)] | None = Field(

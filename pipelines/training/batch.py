@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modeling.randomness import SampleRandomness, randomised, sample_randomness
-from modeling.text import appearance_ids, encode_appearance, encode_motion
+from modeling.text import appearance_ids, encode_appearance, encode_motion, without_padding
 from pipelines.models import load_motion_encoder, load_text_encoder
 from pipelines.recipe import Recipe
 from pipelines.training.stream import Sample
@@ -78,12 +78,8 @@ class Encoders:
             "flow_valid": rows["flow_valid"].float(),
         }
         if self.motion is not None:
-            ids = ready.rows["motion_ids"].long()
-            words = (ids != 0).sum(1)
-            # Padding is masked: without it the result is the same, and sooner there.
-            tokens, mask = encode_motion(self.motion, ids[:, : int(words.max())])
-            # The end token alone is no motion caption; sampling treats it alike.
-            batch["motion_tokens"], batch["motion_mask"] = tokens, mask & (words > 1).to(device)[:, None]
+            ids = without_padding(ready.rows["motion_ids"].long())
+            batch["motion_tokens"], batch["motion_mask"] = encode_motion(self.motion, ids)
         if motion_scores:
             scores = [sample.motion_score for sample in ready.samples]
             batch["motion_score"] = torch.tensor(scores, device=device)

@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pipelines.files import link_or_copy
 from pipelines.training.ema import Ema
 from pipelines.training.partition import MOMENTS, Fragment, Partition
 
@@ -121,7 +122,7 @@ def save_checkpoint(
         _write_pieces(writing / f"rank-{rank:05d}.safetensors", partition, ema)
     barrier()
     if rank == 0:
-        _link(folder / ".frozen.safetensors", writing / "frozen.safetensors")
+        link_or_copy(folder / ".frozen.safetensors", writing / "frozen.safetensors")
         sizes = {file.name: file.stat().st_size for file in sorted(writing.iterdir())}
         state = {"format": FORMAT, **vars(position), "bytes": sizes}
         (writing / "state.json").write_text(json.dumps(state, indent=1))
@@ -157,13 +158,6 @@ def _write_pieces(file: Path, partition: Partition, ema: Ema) -> None:
 def _kinds(partition: Partition, ema: Ema) -> dict[str, list[Tensor]]:
     moments = {kind: partition.moments(kind) for kind in MOMENTS}
     return {"weights": partition.masters, "ema": ema.averages, **moments}
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # file systems without hard links
-        shutil.copyfile(source, target)
 
 
 def _sync(path: Path) -> None:

@@ -17,15 +17,22 @@ def select_trainable(
 ) -> list[str]:
     """Let the parameters that match any of `patterns` train; freeze all others. Returns their names.
 
-    patterns: `fnmatch` patterns of parameter names (`temporal_modules.*`). unreached: patterns of parts
-    that the stage's loss does not reach: they stay frozen, for decay without gradient only shrinks them.
+    patterns: `fnmatch` patterns of parameter names (`temporal_modules.*`); those after a `!` stay frozen all
+    the same (`*`, `!image.*`). unreached: patterns of parts that the stage's loss does not reach: they stay
+    frozen, for decay without gradient only shrinks them.
     Raises PartsError if a pattern of `patterns` matches no parameter, or none is left to train.
     """
     names = [name for name, _ in model.named_parameters()]
-    for pattern in patterns:
+    frozen = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    trained_patterns = [pattern for pattern in patterns if not pattern.startswith("!")]
+    for pattern in (*trained_patterns, *frozen):
         if not any(fnmatchcase(name, pattern) for name in names):
             raise PartsError(_no_match(pattern, names))
-    chosen = [name for name in names if _matches(name, patterns) and not _matches(name, unreached)]
+    chosen = [
+        name
+        for name in names
+        if _matches(name, trained_patterns) and not _matches(name, (*frozen, *unreached))
+    ]
     if not chosen:
         raise PartsError(
             f"trainable {list(patterns)} selects only parameters that the stage's loss does not reach"

@@ -14,6 +14,7 @@ from diffusers import UNet2DConditionModel
 from modeling.objective import Losses, count_valid_pixels, diffusion_loss
 from modeling.randomness import SampleRandomness
 from modeling.schedule import NoiseSchedule
+from modeling.text import without_padding
 from modeling.unet import FactorizedUNet
 from pipelines.hardware import peak_flops
 from pipelines.recipe import Recipe, StageSettings, TrainSettings
@@ -169,8 +170,8 @@ class StageRun:
             "image_tokens": (1, *ready.rows["image_features"].shape[1:]),
         }
         if self.encoders.motion is not None:
-            tokens = int((ready.rows["motion_ids"] != 0).sum(1).max())
-            shapes["motion_tokens"] = (1, tokens, self.encoders.motion.config.d_model)
+            tokens = without_padding(ready.rows["motion_ids"]).shape[1]
+            shapes["motion_tokens"] = (1, tokens, self.encoders.motion.config.hidden_size)
         return shapes
 
     def close(self) -> None:
@@ -286,7 +287,7 @@ def meta_unet(recipe: Recipe) -> FactorizedUNet:
     """The video model by its configuration alone: no weights are read and no memory is taken."""
     from pipelines.models import resolve_model
 
-    config = UNet2DConditionModel.load_config(resolve_model(recipe.models.text_to_image) / "unet")
+    config = UNet2DConditionModel.load_config(resolve_model(recipe.models.start_unet) / "unet")
     with torch.device("meta"):
         return FactorizedUNet(image_unet=config, **unet_settings(recipe))
 

@@ -8,7 +8,7 @@ import torch
 
 from modeling.unet import FactorizedUNet
 from pipelines.fingerprint import file_sha256, fingerprint
-from pipelines.models import load_image_unet, resolve_model, weights_sha256
+from pipelines.models import is_clip_text, load_image_unet, resolve_model, weights_sha256
 from pipelines.recipe import Recipe
 from pipelines.training.checkpoint import CheckpointError, CheckpointReader, differences, whole_checkpoints
 
@@ -53,6 +53,7 @@ def check_start(recipe: Recipe) -> None:
 def network_hashes(recipe: Recipe) -> dict[str, str]:
     """Hashes of the networks that a video model is trained around."""
     return {
+        "image_unet": weights_sha256(recipe.models.start_unet),
         "text_to_image": weights_sha256(recipe.models.text_to_image),
         "motion_encoder": weights_sha256(recipe.models.motion_encoder),
     }
@@ -62,7 +63,7 @@ def first_unet(recipe: Recipe) -> tuple[FactorizedUNet, str]:
     """The network that training starts from, on the CPU in fp32, and a word on where it comes from."""
     start = recipe.train.starts_from if recipe.train else None
     if start is None:
-        return untrained_unet(recipe), f"image UNet of {recipe.models.text_to_image}"
+        return untrained_unet(recipe), f"image UNet of {recipe.models.start_unet}"
     folder = Path(start)
     source = f"EMA weights of {folder}"
     if (folder / MODEL_MARKER).is_file():
@@ -78,7 +79,7 @@ def first_unet(recipe: Recipe) -> tuple[FactorizedUNet, str]:
 
 def untrained_unet(recipe: Recipe) -> FactorizedUNet:
     """The video model over the recipe's image UNet; its new parts depend on the recipe's seed alone."""
-    image_unet, prediction = load_image_unet(recipe.models.text_to_image)
+    image_unet, prediction = load_image_unet(recipe.models.start_unet)
     image_unet.register_to_config(_name_or_path=None)  # a saved model must not name folders of this machine
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(fingerprint("new parts", recipe.seed)[:15], 16))
@@ -92,10 +93,15 @@ def untrained_unet(recipe: Recipe) -> FactorizedUNet:
 def unet_settings(recipe: Recipe) -> dict[str, Any]:
     """Settings of FactorizedUNet beside its image UNet."""
     return {
-        "motion_dim": _width(recipe.models.motion_encoder, "d_model"),
+        "motion_dim": _motion_width(recipe.models.motion_encoder),
         "image_dim": _width(recipe.models.image_encoder, "vision_config", "hidden_size"),
         **recipe.model.model_dump(),
     }
+
+
+def _motion_width(model: str) -> int:
+    config = json.loads((resolve_model(model) / "config.json").read_text())
+    return _width(model, "text_config", "hidden_size") if is_clip_text(config) else _width(model, "d_model")
 
 
 def _width(model: str, *keys: str) -> int:

@@ -113,7 +113,7 @@ def test_an_override_that_fits_nowhere_is_refused(override, message):
 
 
 def test_an_unknown_recipe_lists_those_that_ship():
-    with pytest.raises(RecipeError, match="demo, paper, small_gpu, stock"):
+    with pytest.raises(RecipeError, match="ablation, demo, limited_data, paper, quick, small_gpu, stock"):
         find_recipe("nothing")
 
 
@@ -146,6 +146,13 @@ def test_settings_that_contradict_each_other_are_refused(override, said):
     with pytest.raises(RecipeError) as refused:
         load_recipe("demo", (override,))
     assert said in str(refused.value)
+
+
+def test_a_star_stands_for_every_entry_of_a_list():
+    recipe = load_recipe("demo", ("train.stages.*.schedule.shift=3",))
+    assert [stage.schedule.shift for stage in recipe.train.stages] == [3, 3, 3, 3]
+    with pytest.raises(RecipeError, match=r"unknown key"):
+        load_recipe("demo", ("train.*.shift=3",))
 
 
 def test_bf16_without_fp32_weights_is_refused():

@@ -6,7 +6,14 @@ import torch
 from PIL import Image
 
 from pipelines.evaluation.generate import draw_clips, generator_of, load_pipeline
-from pipelines.evaluation.prompts import GenerationError, Request, generate, read_requests
+from pipelines.evaluation.prompts import (
+    Artist,
+    GenerationError,
+    Request,
+    find_model,
+    generate,
+    read_requests,
+)
 from pipelines.evaluation.reference import EvaluationClip, select_clips
 from pipelines.media import read_mp4
 from pipelines.recipe import Recipe, SamplingSettings
@@ -47,6 +54,19 @@ def test_prompt_to_image_to_video_writes_mp4_gif_and_contact_sheet(run: Path, tm
         assert Path(file).is_file()
     assert "star" in one["appearance"]
     assert "left" in one["motion"]
+
+
+def test_a_model_of_whole_captions_is_given_the_whole_prompt_as_motion(run: Path) -> None:
+    folder, recipe = find_model(run)
+    artist = Artist(folder, recipe)
+    asked = Request("A red star moves left over grass")
+    assert artist.captions(asked)[1] == "star moves left"
+    captions = recipe.curation.captions.model_copy(update={"motion": "whole"})
+    artist.recipe = recipe.model_copy(
+        update={"curation": recipe.curation.model_copy(update={"captions": captions})}
+    )
+    assert artist.captions(asked)[1] == "A red star moves left over grass"
+    assert artist.captions(Request("A red star", "it moves"))[1] == "it moves"
 
 
 def given_image(folder: Path) -> Path:

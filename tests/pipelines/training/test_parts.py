@@ -29,6 +29,13 @@ def test_parts_that_the_loss_does_not_reach_stay_frozen(model: nn.Module) -> Non
     assert trained(model) == {"image.weight", "image.bias", "temporal.weight", "temporal.bias"}
 
 
+def test_what_stands_after_an_exclamation_mark_stays_frozen(model: nn.Module) -> None:
+    select_trainable(model, ["*", "!image.*"])
+    assert trained(model) == {"temporal.weight", "temporal.bias", "flow.weight", "flow.bias"}
+    with pytest.raises(PartsError, match=r"'imagee\.\*' matches no parameter"):
+        select_trainable(model, ["*", "!imagee.*"])
+
+
 def test_a_pattern_that_matches_nothing_is_an_error_with_the_nearest_part(model: nn.Module) -> None:
     with pytest.raises(PartsError, match=r"'temporel\.\*' matches no parameter; did you mean 'temporal\.\*'"):
         select_trainable(model, ["*", "temporel.*"])

@@ -192,7 +192,7 @@ def write_data(
                     "flow_valid": generator.random((frames - 1, *latent[2:])) > 0.2,
                     "image_features": generator.standard_normal((IMAGE_TOKENS, WIDTH)),
                     "text_ids": np.array([3, 4, 5, 1, 0, 0, 0, 0]),
-                    "motion_ids": np.array([6, 7 + i % 2, 1, 0, 0, 0]),
+                    "motion_ids": np.array([6, 7 + i % 2, 1, -1, -1, -1]),
                 }
                 if i == nan_clip:
                     arrays["latents_mean"][:] = np.nan

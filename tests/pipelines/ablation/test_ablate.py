@@ -1,0 +1,127 @@
+"""`dreamer ablate` as a command: real runs, one table, nothing done twice, nothing lost by a failure."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from pipelines.layout import RunLayout
+
+STEPS = 3
+RECIPE = {
+    "extends": "demo",
+    "name": "small",
+    "curation": {"tiers": {"low": ["8x32x32"], "high": ["8x32x32"]}, "units": 1},
+    "train": {
+        "workers": 1,
+        "global_batch_clips": 4,
+        "stages": [
+            {
+                "name": "low",
+                "tier": "low",
+                "steps": STEPS,
+                "learning_rate": 1e-3,
+                "schedule": {"shift": 12},
+                "trainable": ["*", "!image.*"],
+            }
+        ],
+    },
+    "evaluate": {
+        "tier": "low",
+        "sets": [{"name": "held_out", "split": "held_out", "clips": 4}],
+        "untrained_clips": 0,
+        "workers": 1,
+        "sampling": {"steps": 2},
+    },
+    "ablate": {
+        "metrics": {"motion_accuracy": "higher", "first_frame_psnr_db": "higher"},
+        "arms": {
+            "no_paca": {"title": "without PACA", "settings": ["model.pixel_attention=false"]},
+            "whole": {"title": "whole caption", "settings": ["curation.captions.motion=whole"]},
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ablation")
+    where = {"run_directory": str(folder / "run"), "data": {"table": str(sprites / "sprites.csv")}}
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump({**RECIPE, **where}, sort_keys=False))
+    return file
+
+
+def ablate(recipe: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", "jobs.cli", "ablate", str(recipe), "--json", *options]
+    return subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def table(recipe: Path) -> dict:
+    done = ablate(recipe, "--seeds", "1", "--parallel", "2")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_arm_is_a_run_of_its_own_in_one_experiment(table: dict, recipe: Path) -> None:
+    run = recipe.parent / "run"
+    for arm in ("full", "no_paca", "whole"):
+        layout = RunLayout(run / "ablate" / arm / "seed-0")
+        assert len(layout.log("low").read_text().splitlines()) == STEPS
+        assert (layout.evaluation("final") / "metrics.json").is_file()
+    client = MlflowClient(f"sqlite:///{run}/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'small: ablation'")
+    names = {found.info.run_name for found in client.search_runs([experiment.experiment_id])}
+    assert {"small-full-0: evaluate final", "small-no_paca-0: evaluate final"} <= names
+
+
+def test_the_table_has_every_arm_and_is_left_in_the_run(table: dict, recipe: Path) -> None:
+    written = json.loads((recipe.parent / "run" / "ablate" / "ablation.json").read_text())
+    assert written == {key: value for key, value in table.items() if key != "paths"}
+    assert [arm["name"] for arm in table["arms"]] == ["full", "no_paca", "whole"]
+    for arm in table["arms"]:
+        assert set(arm["results"]) == {"motion_accuracy", "first_frame_psnr_db"}
+
+
+def test_arms_share_the_curated_data_and_change_what_is_theirs(table: dict, recipe: Path) -> None:
+    import pyarrow.parquet as pq
+
+    run = recipe.parent / "run"
+    layouts = {arm: RunLayout(run / "ablate" / arm / "seed-0") for arm in ("no_paca", "whole")}
+    shards = {path.name: path for path in RunLayout(run).data.rglob("shards/*/*.parquet")}
+    (shared,) = layouts["no_paca"].data.rglob("shards/*/*.parquet")
+    assert shared.samefile(shards[shared.name])
+    clips = {name: pq.read_table(layout.clips).to_pylist() for name, layout in layouts.items()}
+    assert all(row["motion_caption"] == row["caption"] for row in clips["whole"])
+    assert all(row["motion_caption"] != row["caption"] for row in clips["no_paca"])
+    assert {row["motion_caption"] for row in pq.read_table(RunLayout(run).clips).to_pylist()} == {
+        row["motion_caption"] for row in clips["no_paca"]
+    }
+
+
+def test_what_is_done_is_not_done_again_and_a_failure_loses_nothing(table: dict, recipe: Path) -> None:
+    logs = {path: path.stat().st_mtime_ns for path in (recipe.parent / "run").rglob("log.jsonl")}
+    broken = recipe.with_name("broken.yaml")
+    arm = {
+        "title": "breaks",
+        "settings": ["tracking.uri=http://127.0.0.1:1", "train.stages.0.learning_rate=1e9"],
+    }
+    tree = yaml.safe_load(recipe.read_text())
+    broken.write_text(
+        yaml.safe_dump(
+            tree | {"ablate": {**tree["ablate"], "arms": {**RECIPE["ablate"]["arms"], "breaks": arm}}}
+        )
+    )
+    failed = ablate(broken, "--seeds", "1")
+    assert failed.returncode == 1
+    assert "breaks, seed 0: exit code 1, see" in json.loads(failed.stdout)["error"]
+    assert {path: path.stat().st_mtime_ns for path in logs} == logs
+    written = json.loads((recipe.parent / "run" / "ablate" / "ablation.json").read_text())
+    assert written["arms"][:3] == table["arms"]
+    assert written["arms"][3]["results"] == {}

@@ -15,6 +15,7 @@ from jobs.plan import plan
 from jobs.report import report
 from jobs.run import run
 from jobs.runs import runs
+from jobs.study import study
 from jobs.train import train
 
 HELP = """
@@ -50,6 +51,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     evaluate,
     generate,
     ablate,
+    study,
     report,
 )
 for command in COMMANDS:

@@ -9,7 +9,7 @@ from pipelines.recipe import Recipe
 def evaluation_faults(recipe: Recipe, *, tables: bool) -> Iterator[str]:
     """Faults of `evaluate`, each with its mend; addresses are not asked.
 
-    tables: the tables of given images, and the picture of a mark, are there already.
+    tables: the tables of given images are there already.
     """
     from pipelines.curation.sources import is_remote
     from pipelines.evaluation.feature_networks import FeatureNetworkError, local_network, videomae_fault
@@ -36,7 +36,7 @@ def evaluation_faults(recipe: Recipe, *, tables: bool) -> Iterator[str]:
     if settings.networks.videomae is not None and (fault := videomae_fault(settings.networks.videomae)):
         yield f"evaluate.networks.videomae: {fault}"
     if tables and settings.watermark is not None and not Path(settings.watermark).is_file():
-        yield f"evaluate.watermark: no picture {settings.watermark}; give one of the mark alone"
+        yield f"evaluate.watermark: no file {settings.watermark}; give a picture of the mark, light on black"
     for wanted in settings.sets if tables else ():
         if wanted.images is None:
             continue

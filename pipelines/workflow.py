@@ -143,6 +143,7 @@ def steps_of(recipe: Recipe, layout: RunLayout) -> Iterator[Step]:
         from pipelines.evaluation.run import evaluate
 
         judge = [weights_sha256(path) for path in _judging_folders(recipe)]
+        judge += [file_sha256(recipe.evaluate.watermark)] if recipe.evaluate.watermark else []
         judge += [image_table_stamp(recipe, each) for each in recipe.evaluate.sets if each.images is not None]
         code = source_fingerprint(
             "pipelines.evaluation", "pipelines.clip_features", "pipelines.media", "modeling"

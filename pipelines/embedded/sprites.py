@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from pipelines.embedded.render import exact_flow, render_clip, stamp
@@ -27,16 +26,16 @@ def make_sprites(
 ) -> Path:
     """Write `videos/*.mp4`, `flow/*.npz` (when asked for) and last `sprites.csv`; return the table's path.
 
-    Beside them `images/*.png` and `images.csv`: each image with a caption of every motion. `watermark.png` is
-    the mark alone, light on black, if the clips have one. The table is written when every file is there, so a
-    table that exists is whole.
+    Beside them `images/*.png` and `images.csv`: each image with a caption of every motion; and
+    `watermark.png`, the mark alone, light on black, if the clips have one. The table is written when every
+    file is there, so a table that exists is whole.
     """
     for folder in ("videos", "flow") if flow else ("videos",):
         (out / folder).mkdir(parents=True, exist_ok=True)
     if settings.watermark:
         mark = np.zeros((settings.side_pixels, settings.side_pixels, 3), np.uint8)
         stamp(mark, settings.watermark)
-        cv2.imwrite(str(out / "watermark.png"), mark)
+        write_png(out / "watermark.png", mark)
     clips = list(world_clips(settings))
     write = partial(write_clip, out=out, settings=settings, flow=flow)
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:

@@ -55,8 +55,6 @@ class Networks:
     clip: str
     video_classifier: str | None
     files: FeatureNetworkSettings
-    watermark: str | None = None
-    """Picture of a mark that is looked for; no network, but judged by likewise."""
 
 
 def video_path(folder: Path, variant: str, clip: EvaluationClip) -> Path:
@@ -88,14 +86,21 @@ def variants_of(clip: EvaluationClip) -> tuple[str, ...]:
 class Measurer:
     """Measures videos; holds the feature networks."""
 
-    def __init__(self, networks: Networks, vocabulary: tuple[str, ...], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        vocabulary: tuple[str, ...],
+        device: str = "cpu",
+        watermark: str | None = None,
+    ) -> None:
+        """watermark: picture of a known one, which videos are searched for."""
         self.vocabulary = vocabulary
+        self.mark = None if watermark is None else read_mark(watermark)
         self.clip_features = ClipFeatures(networks.clip, device)
         self.classifier = (
             ClassifierFeatures(networks.video_classifier, device) if networks.video_classifier else None
         )
         files = networks.files
-        self.mark = read_mark(networks.watermark) if networks.watermark else None
         self.lpips = LpipsDistance(files.lpips, device) if files.lpips else None
         self.video_networks: dict[str, VideoNetwork] = {}
         if files.i3d:
@@ -132,18 +137,17 @@ class Measurer:
             "motion_strength": motion_strength(flow.flow, clip.fps),
             "flow_score": flow_score(flow.flow, clip.fps),
             "warping_error": warping_error(flow.frames, flow.flow, unoccluded(flow)),
-            **self._mark(frames),
             "features": features,
+            **(
+                {}
+                if self.mark is None
+                else {"watermark_correlation": watermark_correlation(frames, self.mark)}
+            ),
         }
 
     def _first_frame(self, frame: np.ndarray, image: np.ndarray) -> Row:
         lpips = {} if self.lpips is None else {"first_frame_lpips": self.lpips(frame, image)}
         return {"first_frame_psnr_db": psnr_db(frame, image), "first_frame_ssim": ssim(frame, image), **lpips}
-
-    def _mark(self, frames: np.ndarray) -> Row:
-        return (
-            {} if self.mark is None else {"watermark_correlation": watermark_correlation(frames, self.mark)}
-        )
 
     def _through_networks(
         self, frames: np.ndarray, clip: EvaluationClip

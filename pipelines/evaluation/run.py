@@ -113,7 +113,7 @@ class EvaluationWorker:
         cv2.setNumThreads(1)
         self.plan, self.folder = plan, Path(plan.folder)
         self.settings = evaluate_settings(plan.recipe)
-        self.measurer = Measurer(plan.networks, plan.vocabulary, plan.device)
+        self.measurer = Measurer(plan.networks, plan.vocabulary, plan.device, self.settings.watermark)
         self.reader = ReferenceReader(plan.recipe)
         self.pipelines: dict[str, Any] = {}
 
@@ -301,7 +301,6 @@ def _networks(recipe: Recipe) -> Networks:
         clip=recipe.models.image_encoder,
         video_classifier=recipe.models.video_classifier,
         files=evaluate_settings(recipe).networks,
-        watermark=evaluate_settings(recipe).watermark,
     )
 
 

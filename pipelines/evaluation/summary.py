@@ -19,9 +19,6 @@ FLOW = f"DIS optical flow on frames resized to {FLOW_SIDE_PIXELS} px short side"
 FASTEST = "DIS optical flow of the fastest 5 % of pixels, mean over frames, in short sides per second"
 
 
-SHARES = "bootstrap over clips, Wilson's interval where all agree"
-
-
 @dataclass(frozen=True)
 class Mean:
     """A measure of each video whose mean is a metric. network: what it is seen through."""
@@ -64,8 +61,8 @@ MEANS = {
         "that flow forward and back leads home; mean over frames, then clips (Lai et al. 2018)"
     ),
     "watermark_correlation": Mean(
-        "correlation of the given mark with the mean of the frames after the first, of both what is not "
-        "smooth; mean over clips"
+        "correlation of the known watermark with the mean of the frames after the first, both without what "
+        "is smooth; mean over clips"
     ),
 }
 
@@ -83,7 +80,7 @@ def summarise(rows: Sequence[Row], setting: Setting) -> tuple[list[Metric], dict
     for (name, variant), members in by_group.items():
         group = Group(name, variant, members, setting)
         metrics += [*_motion_accuracy(group), *_class_accuracy(group), *_means(group), *_dynamics(group)]
-        metrics += _watermarked(group)
+        metrics += _watermarks(group)
         metrics += network_metrics(group, by_group.get((name, REAL), []))
         if any(row["objects"] for row in members):
             confusion[f"{name}/{variant}"] = confusion_matrix(members, setting.vocabulary)
@@ -181,25 +178,25 @@ def _means(group: Group) -> Iterator[Metric]:
             )
 
 
-def _watermarked(group: Group) -> Iterator[Metric]:
-    if "watermark_correlation" not in group.rows[0]:
-        return
-    marked = [row["watermark_correlation"] > THRESHOLD for row in group.rows]
-    yield group.metric(
-        "watermark_share",
-        float(np.mean(marked)),
-        f"share of videos whose correlation with the given mark is above {THRESHOLD:g}; {SHARES}",
-        share_interval(marked, group.setting.seed),
-    )
+def _watermarks(group: Group) -> Iterator[Metric]:
+    found = [row["watermark_correlation"] > THRESHOLD for row in group.rows if "watermark_correlation" in row]
+    if found:
+        yield group.metric(
+            "watermark_share",
+            float(np.mean(found)),
+            f"share of videos whose watermark_correlation is above {THRESHOLD:g}; Wilson's interval",
+            wilson_interval(sum(found), len(found)),
+        )
 
 
 def _dynamics(group: Group) -> Iterator[Metric]:
     threshold, seed = group.setting.dynamic_threshold, group.setting.seed
     strengths = [row["motion_strength"] for row in group.rows]
+    method = "bootstrap over clips, Wilson's interval where all agree"
     yield group.metric(
         "dynamic_degree",
         dynamic_degree(strengths, threshold),
-        f"share of videos above {threshold:g}: {FASTEST}; {SHARES}",
+        f"share of videos above {threshold:g}: {FASTEST}; {method}",
         share_interval([strength > threshold for strength in strengths], seed),
     )
     asked = [row["asks_for_motion"] for row in group.rows]
@@ -210,7 +207,7 @@ def _dynamics(group: Group) -> Iterator[Metric]:
             "leakage",
             leaked,
             "share of the videos that were asked to move (by their labels, without labels by a motion "
-            f"caption) and do not: not above {threshold:g}, {FASTEST}; {SHARES}",
+            f"caption) and do not: not above {threshold:g}, {FASTEST}; {method}",
             share_interval(still, seed),
             samples=len(still),
         )

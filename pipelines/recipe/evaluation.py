@@ -78,11 +78,13 @@ class EvaluateSettings(Settings):
         False,
         description="FVD of fewer than 2,048 clips and IS of fewer than 10,000, named with their number",
     )
-    watermark: str | None = Field(
-        None, description="picture of a mark alone, light on black, that drawn videos should not have"
-    )
     dynamic_threshold: PositiveFloat = Field(
         0.05, description="short sides per second that the fastest 5 % of pixels move in a dynamic video"
+    )
+    watermark: str | None = Field(
+        None,
+        description="picture of a known watermark alone, light on black, as large as the videos with it; "
+        "the drawn ones are searched for it",
     )
     batch_clips: PositiveInt = 16
     workers: PositiveInt = 1

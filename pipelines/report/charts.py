@@ -1,7 +1,7 @@
-"""Geometry of the page's charts, in pixels of their view boxes; the template draws it."""
+"""Geometry of the page's histograms, in pixels of their view boxes; the template draws it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ FEWEST_BINS = 12
 MOST_TICKS = 6
 BAR_GAP = 1.2
 LABEL_ROOM = 90
-CURVE_POINTS = 60
 WORDS = ("kept", "dropped by this score", "dropped for other reasons")  # for KINDS
 
 
@@ -126,62 +125,3 @@ def _is_decade(value: float) -> bool:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-
-
-# ---------------------------------------------------------------- curves
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A line through means of neighbouring steps."""
-
-    points: str
-    low: float
-    high: float
-    steps: int
-
-
-def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> Curve | None:
-    """None when there is no finite loss to draw."""
-    pairs = [(step, loss) for step, loss in zip(steps, losses, strict=True) if math.isfinite(loss)]
-    if not pairs:
-        return None
-    groups = np.array_split(np.array(pairs, float), min(CURVE_POINTS, len(pairs)))
-    means = np.array([group.mean(0) for group in groups])  # (N, 2)
-    low, high = float(means[:, 1].min()), float(means[:, 1].max())
-    begin, end = float(means[0, 0]), float(means[-1, 0])
-    across = LEFT + (RIGHT - LEFT) * (means[:, 0] - begin) / max(end - begin, 1e-12)
-    down = BASE - (BASE - TOP) * (means[:, 1] - low) / max(high - low, 1e-12)
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
-    return Curve(points, low, high, int(pairs[-1][0]))
-
-
-# ---------------------------------------------------------------- noise schedules
-
-LOG_SNR_TOP, LOG_SNR_BASE = 8.0, -12.0  # natural logarithms; SNR 0 leaves the plot at its base
-
-
-@dataclass(frozen=True)
-class ScheduleChart:
-    """log SNR over the timesteps: of a schedule, and of Stable Diffusion's own."""
-
-    points: str
-    plain: str
-    zero: float  # where log SNR = 0
-
-
-def schedule_chart(snr: Sequence[float], plain_snr: Sequence[float]) -> ScheduleChart:
-    """snr, plain_snr: signal-to-noise ratio at each timestep, falling."""
-    zero = float(_snr_down(np.ones(1))[0])
-    return ScheduleChart(_snr_points(np.array(snr)), _snr_points(np.array(plain_snr)), zero)
-
-
-def _snr_points(snr: np.ndarray) -> str:
-    shown = np.unique(np.linspace(0, len(snr) - 1, CURVE_POINTS).round().astype(int))
-    across = LEFT + (RIGHT - LEFT) * shown / (len(snr) - 1)
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, _snr_down(snr[shown]), strict=True))
-
-
-def _snr_down(snr: np.ndarray) -> np.ndarray:
-    log_snr = np.log(np.maximum(snr, math.exp(LOG_SNR_BASE)))
-    return BASE - (BASE - TOP) * (log_snr - LOG_SNR_BASE) / (LOG_SNR_TOP - LOG_SNR_BASE)

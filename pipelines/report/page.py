@@ -1,43 +1,29 @@
 """`write_report`: the figures of a run laid out as one HTML file."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, QUARANTINED, REASONS, VERDICTS
 from pipelines.layout import RunLayout
 from pipelines.progress import track
 from pipelines.recipe import Recipe
 from pipelines.recipe_file import load_recipe
-from pipelines.report import charts
+from pipelines.report.ablation import read_ablation
 from pipelines.report.charts import histogram_chart
+from pipelines.report.evaluation import PLAYING_CLIPS, evaluation_names, evaluations
 from pipelines.report.figures import Bucket, Figures, collect_figures
-from pipelines.report.runs import evaluations, noise_schedules, step_record, training_stages
+from pipelines.report.funnel import CLIP_NOUN, SOURCE_NOUN, FunnelStep, funnel, share_of
+from pipelines.report.pictures import PLAYING_BYTES, Picture
+from pipelines.report.rendering import render
 from pipelines.report.sample import FAILURES, Row, reason_detail
-from pipelines.report.thumbnails import Picture, Strips
+from pipelines.report.thumbnails import Strips
+from pipelines.report.training import PLAYING_STEPS, noise_schedules, samples_of, stage_logs, whole_training
 from pipelines.workflow import write_whole
 
 Summary = dict[str, Any]
-SOURCE_NOUN, CLIP_NOUN = "source", "clip"
-
-
-@dataclass(frozen=True)
-class FunnelStep:
-    """One width of the funnel; `share` is of the first step that counts the same things.
-
-    before: what became of the difference to the step before it.
-    """
-
-    name: str
-    meaning: str
-    before: str
-    count: int
-    noun: str
-    share: float
 
 
 @dataclass(frozen=True)
@@ -69,9 +55,14 @@ class Report:
         self.layout, self.recipe, self.figures = layout, recipe, figures
         record = step_record(layout.data)
         self.record: Summary | None = record["summary"] if record else None
-        self.stages = training_stages(layout, recipe)
+        self.stages = stage_logs(layout, recipe)
+        self.training_chart = whole_training(self.stages) if len(self.stages) > 1 else None
         self.schedules = noise_schedules(recipe, self.stages)
-        self.evaluations = evaluations(layout, recipe)
+        names = evaluation_names(layout)
+        most_bytes = PLAYING_BYTES // max(1, PLAYING_STEPS * len(self.stages) + PLAYING_CLIPS * len(names))
+        self.samples = [each for log in self.stages if (each := samples_of(log, most_bytes))]
+        self.evaluations = evaluations(layout, recipe, most_bytes)
+        self.ablation = read_ablation(layout)
         self.kept: list[Shown] = []
         self.dropped: dict[str, list[Shown]] = {}
 
@@ -90,45 +81,13 @@ class Report:
     @cached_property
     def books(self) -> list[tuple[str, int, float]]:
         """(verdict, sources, share): they add up to all sources."""
-        return [(v, self.figures.sources[v], _share(self.figures.sources[v], self.sources)) for v in VERDICTS]
+        return [
+            (v, self.figures.sources[v], share_of(self.figures.sources[v], self.sources)) for v in VERDICTS
+        ]
 
     @cached_property
     def funnel(self) -> list[FunnelStep]:
-        decoded, in_shards = self.figures.decoded, self.figures.in_shards
-        each = f"{self.clips / decoded:.1f} clips per source" if decoded else "nothing to cut"
-        counted = (
-            ("Sources", "rows of the table", "", self.sources, SOURCE_NOUN),
-            (
-                "Decoded",
-                "readable to the end",
-                _left(self.sources - decoded, "unreadable"),
-                decoded,
-                SOURCE_NOUN,
-            ),
-            ("Clips", "spans cut from the shots", each, self.clips, CLIP_NOUN),
-            (
-                "Kept",
-                "passed every filter",
-                _left(self.clips - self.kept_clips, "dropped"),
-                self.kept_clips,
-                CLIP_NOUN,
-            ),
-            ("In shards", "encoded, ready to train on", self._not_in_shards(), in_shards, CLIP_NOUN),
-        )
-        of = {SOURCE_NOUN: self.sources, CLIP_NOUN: self.clips}
-        return [FunnelStep(*step, _share(step[3], of[step[4]])) for step in counted]
-
-    def _not_in_shards(self) -> str:
-        rest = self.kept_clips - self.figures.in_shards
-        if not self.kept_clips and not rest:
-            return "nothing to encode"
-        if rest < 0:
-            return f"the shards hold {-rest:,} clips that are no longer kept"
-        splits = self.recipe.curation.precompute.splits
-        other = sum(kept for split, kept, _ in self.splits if split not in splits)
-        parts = [f"{other:,} of splits that are not encoded"] if other else []
-        parts += [f"{rest - other:,} not encoded yet"] if rest > other else []
-        return ", ".join(parts) or "all of them"
+        return funnel(self.figures, self.recipe)
 
     @cached_property
     def reasons(self) -> dict[str, list[Reason]]:
@@ -140,7 +99,7 @@ class Report:
                 if each == verdict:
                     noun, of = (CLIP_NOUN, self.clips) if is_clip else (SOURCE_NOUN, self.sources)
                     # A code of a later version than this one is shown without a meaning, not left out.
-                    reason = Reason(code, REASONS.get(code, ""), verdict, count, noun, _share(count, of))
+                    reason = Reason(code, REASONS.get(code, ""), verdict, count, noun, share_of(count, of))
                     found.setdefault(verdict, []).append(reason)
         return found
 
@@ -232,15 +191,12 @@ def write_report(run_directory: Path) -> Summary:
     """Write RUN/report.html; returns its path, its size and the counts that it leads with.
 
     Raises FileNotFoundError when the folder is no run directory or has no clip table, RecipeError when its
-    recipe cannot be read.
+    recipe cannot be read, AblationFileError when its ablation cannot.
     """
-    layout = RunLayout(run_directory.absolute())
-    if not layout.recipe.is_file():
-        raise FileNotFoundError(f"{run_directory} is no run directory: it has no recipe.yaml")
-    recipe = load_recipe(str(layout.recipe))
+    layout, recipe = opened_run(run_directory)
     report = Report(layout, recipe, collect_figures(layout, recipe))
     report.add_pictures()
-    write_whole(layout.report, render(report))
+    write_whole(layout.report, render("page.html", report=report, most_failures=FAILURES))
     return {
         "report": str(layout.report),
         "bytes": layout.report.stat().st_size,
@@ -253,68 +209,15 @@ def write_report(run_directory: Path) -> Summary:
     }
 
 
-# ---------------------------------------------------------------- laying out
+def opened_run(run_directory: Path) -> tuple[RunLayout, Recipe]:
+    """A run and its recipe. Raises FileNotFoundError when the folder is no run directory."""
+    layout = RunLayout(run_directory.absolute())
+    if not layout.recipe.is_file():
+        raise FileNotFoundError(f"{run_directory} is no run directory: it has no recipe.yaml")
+    return layout, load_recipe(str(layout.recipe))
 
 
-def render(report: Report) -> str:
-    """The page; whatever a table says in its captions is text in it and never markup."""
-    environment = Environment(
-        loader=PackageLoader("pipelines.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": lambda value: f"{value:,}",
-        "percent": percent,
-        "seconds": seconds,
-        "gigabytes": lambda value: f"{value:.2f} GB",
-        "bytes": file_size,
-        "number": lambda value: f"{value:.4g}",
-        "clock": clock,
-        "breakable": lambda name: Markup("_<wbr>").join(name.split("_")),
-        "plural": lambda noun, count: noun if count == 1 else f"{noun}s",
-    }
-    environment.globals["plot"] = charts
-    loader = environment.loader
-    assert loader is not None
-    style = Markup(loader.get_source(environment, "page.css")[0])
-    return environment.get_template("page.html").render(report=report, style=style, most_failures=FAILURES)
-
-
-def _left(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count else f"none {what}"
-
-
-def _share(count: int, of: int) -> float:
-    return count / of if of else 0.0
-
-
-def percent(share: float) -> str:
-    """`0.04 %` and `99.96 %` stay what they are: neither nothing nor all."""
-    value = 100 * share
-    if value in (0, 100):
-        return f"{value:.0f} %"
-    return f"{value:.2f} %" if min(value, 100 - value) < 0.1 else f"{value:.1f} %"
-
-
-def seconds(value: float) -> str:
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-def file_size(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
-def clock(value: float) -> str:
-    """`0:09.7` into a video."""
-    minutes, rest = divmod(round(value, 1), 60)
-    return f"{minutes:.0f}:{rest:04.1f}"
+def step_record(folder: Path) -> Summary | None:
+    """What a step recorded when it came to its end; None when it has not."""
+    path = folder / "step.json"
+    return json.loads(path.read_text()) if path.is_file() else None

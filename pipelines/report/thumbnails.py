@@ -1,30 +1,16 @@
 """Clips as strips of small frames, for a page without files beside it."""
 
-import base64
-import io
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image
 
 from pipelines.curation.decode import DecoderError, DecoderProcess
 from pipelines.curation.sources import data_root, resolve_uri
 from pipelines.recipe import DataSettings, DecodeSettings
+from pipelines.report.pictures import GAP_PIXELS, Picture, encoded
 from pipelines.report.sample import Row
 
-STRIP_WIDTH_PIXELS, FRAME_HEIGHT_PIXELS, GAP_PIXELS = 768, 108, 4
+STRIP_WIDTH_PIXELS, FRAME_HEIGHT_PIXELS = 768, 108
 FEWEST_FRAMES, MOST_FRAMES = 3, 12
-QUALITY = 66
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as a data URI, or the reason why there is none."""
-
-    uri: str = ""
-    width: int = 0
-    height: int = 0
-    fault: str = ""
 
 
 class Strips:
@@ -73,11 +59,3 @@ def side_by_side(frames: np.ndarray) -> np.ndarray:
         left = number * (width + GAP_PIXELS)
         strip[:, left : left + width] = np.dstack([frame, np.full((height, width), 255, np.uint8)])
     return strip
-
-
-def encoded(image: Image.Image) -> Picture:
-    """A picture as WebP in a data URI."""
-    stream = io.BytesIO()
-    image.save(stream, "WEBP", quality=QUALITY, method=4)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return Picture(f"data:image/webp;base64,{data}", image.width, image.height)

@@ -311,4 +311,4 @@ def test_what_an_evaluation_lacks_is_said(recipe, tmp_path: Path):
     assert "256 clips, FVD is published over 2,048" in faults
     assert "FVD takes 16 frames" in faults
     assert "the recipe pins aaaa" in faults
-    assert "evaluate.watermark: no picture" in faults
+    assert "evaluate.watermark: no file" in faults

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.embedded.render import stamp
 from pipelines.evaluation import run
 from pipelines.evaluation.reference import EvaluationError, read_evaluation_clips, select_clips
 from pipelines.evaluation.run import evaluate
 from pipelines.evaluation.tracking import log_evaluation
 from pipelines.layout import RunLayout
-from pipelines.media import read_mp4
+from pipelines.media import read_mp4, write_mp4, write_png
 from pipelines.recipe import Recipe
 
 
@@ -83,6 +84,29 @@ def test_metrics_are_recomputed_from_the_saved_videos_alone(
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("metrics.json", "measures.jsonl", "grid.*"))
     again = evaluate(evaluation_recipe, name="copy", recompute=True)
     assert again["metrics"] == summary["metrics"]
+
+
+def test_a_known_watermark_is_counted_in_the_videos(
+    evaluated: tuple[dict[str, Any], Path], evaluation_recipe: Recipe, tmp_path: Path
+) -> None:
+    summary, folder = evaluated
+    assert "watermark_share" not in summary["metrics"]
+    mark = np.zeros((32, 32, 3), np.uint8)
+    stamp(mark, "STOCK")
+    settings = evaluation_recipe.evaluate.model_copy(
+        update={"watermark": str(write_png(tmp_path / "mark.png", mark))}
+    )
+    shutil.copytree(folder, folder.with_name("marked"))
+    for path in sorted(folder.with_name("marked").glob("videos/held_out/*.mp4"))[:3]:
+        frames, fps = read_mp4(path)
+        for frame in frames:
+            stamp(frame, "STOCK")
+        write_mp4(path, frames, fps)
+    searched = evaluation_recipe.model_copy(update={"evaluate": settings})
+    metrics = evaluate(searched, name="marked", recompute=True)["metrics"]
+    assert metrics["watermark_share"] == 0.5  # three of six
+    assert metrics["watermark_share_ground_truth"] == 0
+    assert metrics["watermark_correlation"] > metrics["watermark_correlation_ground_truth"] + 0.2
 
 
 def test_videos_of_another_model_are_never_measured_as_this_one_s(

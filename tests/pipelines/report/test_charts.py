@@ -1,6 +1,4 @@
-"""What the charts draw is where it belongs: bars, thresholds, curves, strips."""
-
-import math
+"""What the charts draw is where it belongs: bars, thresholds, strips."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +6,12 @@ import pytest
 
 from pipelines.curation.verdicts import KEPT
 from pipelines.recipe import FilterSettings
-from pipelines.report.charts import BASE, TOP, histogram_chart, loss_curve, schedule_chart
-from pipelines.report.page import percent
+from pipelines.report.charts import BASE, TOP, histogram_chart
+from pipelines.report.pictures import GAP_PIXELS
+from pipelines.report.rendering import percent
 from pipelines.report.sample import Sample, varied
 from pipelines.report.scores import SCORES, Histogram, histograms
-from pipelines.report.thumbnails import FRAME_HEIGHT_PIXELS, GAP_PIXELS, STRIP_WIDTH_PIXELS, strip_frames
+from pipelines.report.thumbnails import FRAME_HEIGHT_PIXELS, STRIP_WIDTH_PIXELS, strip_frames
 
 
 def counted(column: str, values: list[float | None], codes: list[str | None], **filters: float) -> Histogram:
@@ -89,14 +88,6 @@ def test_a_share_is_never_rounded_to_nothing_or_all():
     ]
 
 
-def test_a_loss_that_is_no_number_leaves_a_gap_and_not_a_broken_curve():
-    curve = loss_curve([1, 2, 3, 4], [2.0, float("nan"), float("inf"), 1.0])
-    assert curve is not None
-    assert (curve.low, curve.high, curve.steps) == (1.0, 2.0, 4)
-    assert len(curve.points.split()) == 2
-    assert loss_curve([1], [float("nan")]) is None
-
-
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (640, 480), (1080, 1920), (64, 64), (4000, 500)])
 def test_a_strip_is_full_whatever_the_aspect_ratio(width, height):
     pixels, count = strip_frames(width, height)
@@ -130,10 +121,3 @@ def test_the_sample_is_the_same_however_the_table_is_cut_into_files():
     assert whole.dropped == cut.dropped
     assert len(whole.dropped["static"]) == 4
     assert all(row["code"] == "static" for row in whole.dropped["static"])
-
-
-def test_a_schedule_falls_from_signal_to_noise_and_leaves_the_plot_at_snr_zero():
-    chart = schedule_chart([math.exp(8), 1.0, 0.0], [math.exp(8), 1.0, math.exp(-12)])
-    assert chart.points == chart.plain
-    heights = [float(point.split(",")[1]) for point in chart.points.split()]
-    assert heights == [TOP, pytest.approx(chart.zero, abs=0.05), BASE]

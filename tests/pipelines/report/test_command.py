@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 
 
@@ -35,6 +36,14 @@ def test_json_is_all_that_stands_on_stdout(copy: Path):
     assert summary["report"] == str(copy / "report.html")
     assert summary["sources"] == 18
     assert summary["bytes"] == (copy / "report.html").stat().st_size
+
+
+def test_two_runs_are_compared_on_a_page_of_their_own(trained: RunLayout, other: RunLayout):
+    done = report(trained.root, "--with", other.root)
+    assert done.returncode == 0, done.stderr
+    said = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert said[:3] == [["A", str(trained.root)], ["B", str(other.root)], ["settings", "that", "differ", "2"]]
+    assert done.stdout.split()[-1] == str(trained.root / "report-with-second.html")
 
 
 def test_what_is_no_run_directory_is_said_in_one_line(tmp_path: Path):

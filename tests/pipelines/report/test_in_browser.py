@@ -1,4 +1,4 @@
-"""The page as a browser shows it: on a phone and on a desk, light and dark."""
+"""The pages as a browser shows them: on a phone and on a desk, light and dark."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipelines.recipe import Recipe
-from pipelines.report.page import write_report
+from pipelines.layout import RunLayout
+from pipelines.report.lines import WIDTH
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -18,7 +18,7 @@ COLOURS = """() => {
   const style = getComputedStyle(document.documentElement);
   const probe = document.body.appendChild(document.createElement("i"));
   const found = {};
-  for (const name of ["paper", "card", "ink", "soft"]) {
+  for (const name of ["paper", "card", "ink", "soft", "kept", "failed"]) {
     probe.style.color = style.getPropertyValue("--" + name);
     found[name] = getComputedStyle(probe).color.match(/[0-9]+/g).map(Number);
   }
@@ -27,9 +27,12 @@ COLOURS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def address(run: Recipe) -> str:
-    return Path(write_report(Path(run.run_directory))["report"]).as_uri()
+@pytest.fixture(scope="module", params=("a run", "two runs"))
+def address(
+    request: pytest.FixtureRequest, trained: RunLayout, page_of_trained: str, comparison_page: Path
+) -> str:
+    assert page_of_trained  # written
+    return (trained.report if request.param == "a run" else comparison_page).as_uri()
 
 
 @pytest.fixture(params=("light", "dark"))
@@ -64,7 +67,7 @@ def test_it_opens_without_an_error_a_request_or_a_sideways_scroll(opened: "tuple
     images = page.evaluate("document.images.length")
     assert noise == []
     assert overflow <= 0
-    assert images > 5
+    assert images >= 4
     assert blank == 0
 
 
@@ -73,7 +76,7 @@ def test_links_of_the_page_lead_somewhere(browser: "Browser", address: str):
     page.goto(address)
     targets = page.evaluate("[...document.links].map(link => link.getAttribute('href'))")
     lost = [target for target in targets if page.query_selector(target) is None]
-    assert len(targets) > 8
+    assert len(targets) >= 5
     assert lost == []
     page.close()
 
@@ -85,9 +88,33 @@ def test_text_is_legible_in_both_schemes(browser: "Browser", address: str, schem
     colours = page.evaluate(COLOURS)
     context.close()
     assert (luminance(colours["paper"]) > 0.5) == (scheme == "light")
-    for text in ("ink", "soft"):
+    for text in ("ink", "soft", "kept", "failed"):
         for ground in ("paper", "card"):
             assert contrast(colours[text], colours[ground]) >= LEAST_CONTRAST, (text, ground)
+
+
+def test_a_chart_is_read_by_pointing_at_it(browser: "Browser", address: str):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address)
+    chart = page.locator("svg.lines").first
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    told = chart.locator(".moment text")
+    assert not any(each.is_visible() for each in told.all())
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert sum(each.is_visible() for each in told.all()) == 1
+    page.close()
+
+
+def test_what_a_chart_tells_fits_into_it(browser: "Browser", address: str):
+    page = browser.new_page()
+    page.goto(address)
+    texts = "[...document.querySelectorAll('svg.lines text')].map(text => text.getBBox())"
+    boxes = page.evaluate(f"{texts}.map(box => [box.x, box.x + box.width])")
+    page.close()
+    assert len(boxes) > 40
+    assert min(left for left, _ in boxes) >= 0
+    assert max(right for _, right in boxes) <= WIDTH
 
 
 def luminance(colour: Any) -> float:

@@ -17,7 +17,8 @@ from pipelines.curation.run import curate
 from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, LIMITS, REASONS, CurationError, code_of
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
-from pipelines.report.page import percent, write_report
+from pipelines.report.page import write_report
+from pipelines.report.rendering import percent
 from pipelines.report.scores import SCORES
 from pipelines.workflow import run_recipe, write_recipe
 from tests.pipelines.report.conftest import FILTERS

@@ -50,7 +50,9 @@ def write_images(out: Path, settings: WorldSettings) -> Path:
     for clip in clips_of_images(settings):
         image = out / "images" / f"{clip.place:06d}.png"
         if clip.sprites[0].motion == settings.motions[0]:
-            write_png(image, render_clip(clip, np.zeros(1), settings.side_pixels, settings.watermark)[0])
+            write_png(
+                image, render_clip(clip, np.zeros(1), settings.side_pixels)[0]
+            )  # clean, as held-out clips
         rows.append(
             {
                 "image": f"images/{image.name}",

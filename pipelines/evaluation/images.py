@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.curation.captions import split_caption
-from pipelines.curation.sources import data_root, is_remote, resolve_uri, table_rows
+from pipelines.curation.sources import is_remote, resolve_uri, table_rows
 from pipelines.curation.verdicts import CurationError
 from pipelines.evaluation.motion import parse_objects
 from pipelines.evaluation.reference import EvaluationClip, EvaluationError, evaluate_settings
@@ -60,7 +60,7 @@ def read_table(recipe: Recipe, wanted: EvaluationSet) -> list[dict[str, Any]]:
     path = table_path(recipe, wanted)
     if not path.is_file():
         raise EvaluationError(
-            f"evaluate.sets.{wanted.name}.images: no table {path}; it is relative to data.root"
+            f"evaluate.sets.{wanted.name}.images: no table {path}; it is relative to the folder of data.table"
         )
     try:
         rows = list(table_rows(path))
@@ -80,8 +80,10 @@ def read_table(recipe: Recipe, wanted: EvaluationSet) -> list[dict[str, Any]]:
 
 
 def table_path(recipe: Recipe, wanted: EvaluationSet) -> Path:
+    """A set's table of images, which lies beside the recipe's own table unless its path is absolute."""
     assert wanted.images is not None
-    return data_root(recipe.data).absolute() / wanted.images
+    table = Path(recipe.data.table).absolute()
+    return (table if table.is_dir() else table.parent) / wanted.images
 
 
 def image_table_stamp(recipe: Recipe, wanted: EvaluationSet) -> str:

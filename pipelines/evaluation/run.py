@@ -40,6 +40,7 @@ from pipelines.evaluation.reference import (
 )
 from pipelines.evaluation.summary import Setting, as_json, flat, summarise
 from pipelines.evaluation.tracking import log_evaluation
+from pipelines.evaluation.watermark import read_mark
 from pipelines.fingerprint import fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.media import write_mp4, write_png
@@ -284,6 +285,11 @@ def _check_protocols(recipe: Recipe, clips: Sequence[EvaluationClip]) -> None:
         faults += few_frames_faults(settings, min(clip.frames for clip in clips if not clip.given_image))
     if faults:
         raise EvaluationError("\n".join(faults))
+    try:
+        if settings.watermark is not None:
+            read_mark(settings.watermark)
+    except FileNotFoundError as error:
+        raise EvaluationError(f"evaluate.watermark: {error}") from error
     try:
         fetch_networks(settings.networks)
     except FeatureNetworkError as error:

@@ -30,7 +30,7 @@ class EvaluationSet(Settings):
     images: str | None = Field(
         None,
         description="table with the columns prompt, image and motion, as `dreamer generate --prompts` takes "
-        "it, and the column of motion_labels if it has one; relative to data.root",
+        "it, and the column of motion_labels if it has one; relative to the folder of data.table",
     )
     clips: PositiveInt
 

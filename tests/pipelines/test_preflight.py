@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from pipelines.curation.sources import divide_sources
@@ -61,6 +62,8 @@ def table(tmp_path: Path) -> Path:
     file = tmp_path / "videos.csv"
     splits = ["train"] * 4 + ["validation", "held_out", "held_out_two", "held_out_pan"]
     rows = [f'{i},videos/{i}.mp4,"a red star, moving",{split},[],still' for i, split in enumerate(splits)]
+    Image.new("RGB", (8, 8)).save(tmp_path / "given.png")
+    (tmp_path / "images.csv").write_text("prompt,image,motion\na red star,given.png,star moves left\n")
     file.write_text("\n".join(["videoid,contentUrl,name,split,sprites,camera", *rows]) + "\n")
     return file
 
@@ -294,3 +297,18 @@ def test_gpus_that_are_not_there_are_said(recipe):
 @pytest.mark.parametrize("uri", ["sqlite:///x.db", "http://127.0.0.1:5000", "postgresql+psycopg2://h/db"])
 def test_stores_that_mlflow_takes_pass(recipe, uri):
     assert faults(recipe(f"tracking.uri={uri}")) == []
+
+
+def test_what_an_evaluation_lacks_is_said(recipe, tmp_path: Path):
+    fault = only_fault(recipe("evaluate.sets.3.images=none.csv"))
+    assert "evaluate.sets.images.images: no table" in fault
+    assert str(tmp_path / "none.csv") in fault
+    pinned = f"{{file: {tmp_path / 'i3d.pt'}, sha256: {'a' * 64}}}"
+    (tmp_path / "i3d.pt").write_text("weights")
+    faults = "\n".join(
+        find_faults(recipe(f"evaluate.networks.i3d={pinned}", f"evaluate.watermark={tmp_path}/no.png"))
+    )
+    assert "256 clips, FVD is published over 2,048" in faults
+    assert "FVD takes 16 frames" in faults
+    assert "the recipe pins aaaa" in faults
+    assert "evaluate.watermark: no file" in faults

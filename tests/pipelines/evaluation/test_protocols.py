@@ -21,6 +21,7 @@ from pipelines.recipe import EvaluationSet, FeatureNetworkSettings, Recipe
 from tests.pipelines.evaluation import evaluation_world, tiny_networks
 
 CLIPS, IMAGES = 12, 3
+pytestmark = pytest.mark.usefixtures("ray")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,8 @@ def recipe(
     """Clips of 16 frames, given images, every network; asked for with few clips."""
     from pipelines.training.run import build_pipeline
 
+    mark = tmp_path_factory.mktemp("mark") / "watermark.png"
+    Image.fromarray(np.eye(96, dtype=np.uint8) * 255).save(mark)
     recipe = evaluation_world.recipe(
         tmp_path_factory.mktemp("protocol_run"),
         sprites / "sprites.csv",
@@ -55,6 +58,7 @@ def recipe(
             {"name": "images", "images": "images.csv", "clips": IMAGES},
         ],
         untrained_clips=0,
+        watermark=str(mark),
         networks=networks.model_dump(),
         allow_few_clips=True,
         sampling={"steps": 1, "guidance_scale_text": 1.0, "guidance_rescale": 0.0},
@@ -128,6 +132,8 @@ def test_given_images_are_animated_and_judged_by_themselves(report: dict[str, An
         "warping_error",
         "motion_accuracy",
         "leakage",
+        "watermark_correlation",
+        "watermark_share",
     ):
         assert named[f"{name}_images"]["samples"] in (IMAGES, IMAGES - 1)  # one may be asked to stand still
     # Nothing to compare with, so no distance; and beside a set with real videos, theirs.

@@ -1,7 +1,6 @@
 """`dreamer ablate` as a command: real runs, one table, nothing done twice, nothing lost by a failure."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,10 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from pipelines.ablation.run import AblationError, ablate
 from pipelines.layout import RunLayout
+from pipelines.recipe import Arm
+from pipelines.recipe_file import load_recipe
 
 STEPS = 3
 RECIPE = {
@@ -57,14 +59,10 @@ def recipe(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def ablate(recipe: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, "-m", "jobs.cli", "ablate", str(recipe), "--json", *options]
-    return subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **environment})
-
-
 @pytest.fixture(scope="module")
 def table(recipe: Path) -> dict:
-    done = ablate(recipe, "--seeds", "1", "--parallel", "2")
+    arguments = [sys.executable, "-m", "jobs.cli", "ablate", str(recipe), "--json"]
+    done = subprocess.run([*arguments, "--seeds", "1", "--parallel", "2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -106,22 +104,12 @@ def test_arms_share_the_curated_data_and_change_what_is_theirs(table: dict, reci
 
 
 def test_what_is_done_is_not_done_again_and_a_failure_loses_nothing(table: dict, recipe: Path) -> None:
-    logs = {path: path.stat().st_mtime_ns for path in (recipe.parent / "run").rglob("log.jsonl")}
-    broken = recipe.with_name("broken.yaml")
-    arm = {
-        "title": "breaks",
-        "settings": ["tracking.uri=http://127.0.0.1:1", "train.stages.0.learning_rate=1e9"],
-    }
-    tree = yaml.safe_load(recipe.read_text())
-    broken.write_text(
-        yaml.safe_dump(
-            tree | {"ablate": {**tree["ablate"], "arms": {**RECIPE["ablate"]["arms"], "breaks": arm}}}
-        )
-    )
-    failed = ablate(broken, "--seeds", "1")
-    assert failed.returncode == 1
-    assert "breaks, seed 0: exit code 1, see" in json.loads(failed.stdout)["error"]
-    assert {path: path.stat().st_mtime_ns for path in logs} == logs
+    settings = load_recipe(str(recipe))
+    late = Arm(title="comes later", settings=("model.adapter=false",))
+    arms = {**settings.ablate.arms, "late": late}
+    more = settings.model_copy(update={"ablate": settings.ablate.model_copy(update={"arms": arms})})
+    with pytest.raises(AblationError, match=r"late, seed 0: exit code 1, see .*/late/seed-0/log\.txt"):
+        ablate(more, command=("/bin/false",), seeds=1)  # which every run that is started would meet
     written = json.loads((recipe.parent / "run" / "ablate" / "ablation.json").read_text())
     assert written["arms"][:3] == table["arms"]
     assert written["arms"][3]["results"] == {}

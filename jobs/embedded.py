@@ -90,7 +90,7 @@ def models(
     VAE, CLIP, T5, text-to-image model and video classifier, saved as the big ones are.
 
     \b
-    dreamer embedded models weights                       about an hour on two cores
+    dreamer embedded models weights                       an hour and a half on two cores
     dreamer embedded models trial --steps-share 0.01      a trial of the job
 
     Models that lie in OUT already are kept. Those of this package came from this command.

@@ -14,7 +14,7 @@ from pipelines.models import EMBEDDED, load_motion_encoder, load_vae
 
 def test_they_take_at_most_thirteen_megabytes_and_hold_no_pickle() -> None:
     files = [file for file in EMBEDDED.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) <= 10 * 10**6
+    assert sum(file.stat().st_size for file in files) <= 13 * 10**6
     assert {file.suffix for file in files} == {".safetensors", ".json"}
 
 

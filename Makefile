@@ -59,7 +59,7 @@ ablations: setup
 
 # Two files at a time: half of a test's time Ray and DeepSpeed start up.
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 browser: setup
 	@bash .ci/browser

@@ -168,7 +168,9 @@ def config_faults(recipe: Recipe) -> Faults:
             _folder_faults(
                 "models.text_to_image", models.text_to_image, ("vae", "unet", "text_encoder"), weights=False
             ),
-            _folder_faults("models.image_unet", models.start_unet, ("unet",), weights=False),
+            _folder_faults("models.image_unet", models.image_unet, ("unet",), weights=False)
+            if models.image_unet is not None
+            else (),
             _folder_faults("models.image_encoder", models.image_encoder, ("",), weights=False),
             _folder_faults("models.motion_encoder", models.motion_encoder, ("",), weights=False),
             _fit_faults(recipe),

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 LEFT_OUT = "LEFT OUT"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes first: one that comes last keeps the other core waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small SpriteWorld: `sprites.csv`, `videos/`, `flow/`."""

@@ -14,6 +14,8 @@ from pipelines.layout import RunLayout
 from pipelines.recipe import Arm
 from pipelines.recipe_file import load_recipe
 
+pytestmark = pytest.mark.long
+
 STEPS = 3
 RECIPE = {
     "extends": "demo",

@@ -14,6 +14,8 @@ import yaml
 
 from tests.killing import KILLS, SEED, command, kill_all, start
 
+pytestmark = pytest.mark.long
+
 VIDEOS = 8
 
 

@@ -32,6 +32,8 @@ from pipelines.media import read_mp4
 from pipelines.recipe import Recipe, RecipeError
 from tests.pipelines.evaluation import evaluation_world, tiny_networks, ucf101_world
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

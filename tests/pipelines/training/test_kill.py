@@ -22,6 +22,8 @@ from pipelines.training.run import train
 from tests.killing import KILLS, SEED, command, family, kill, kill_all, start
 from tests.pipelines.training import training_world as world
 
+pytestmark = pytest.mark.long
+
 STEPS, CHECKPOINT_STEPS = 10, 4  # of each stage; the last step is no multiple of the interval
 COMMON = {"steps": STEPS, "learning_rate": 1e-3, "trainable": ["temporal_modules.*", "flow_predictor.*"]}
 STAGES = [

@@ -31,6 +31,8 @@ from pipelines.workflow import write_recipe
 from tests.pipelines.training import training_world as world
 from tests.pipelines.training.training_world import changed, ema, losses
 
+pytestmark = pytest.mark.long
+
 STEPS = 6
 CLIPS = {"4x32x32": 10}
 # Image UNet frozen, as in a first stage; flow loss on, so that every kind of loss is compared.

@@ -17,6 +17,8 @@ from pipelines.training.stage import StageRun
 from pipelines.training.worker import run_worker
 from tests.pipelines.training import training_world as world
 
+pytestmark = pytest.mark.long
+
 STEPS = 50
 SEGMENTS = ((2, 17), (1, 34), (2, STEPS))  # workers, up to which step; none is the end of an epoch
 STAGE = {

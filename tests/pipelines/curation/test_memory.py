@@ -7,28 +7,42 @@ import numpy as np
 import pytest
 
 from pipelines.curation.decode import DecoderError, DecoderProcess
-from pipelines.curation.memory import Peaks, peak_memory_gb, with_peak
+from pipelines.curation.memory import Peaks, peak_memory_gb
 from pipelines.recipe import DecodeSettings
 from tests.pipelines.curation import misbehaving
 
 GB = 10**9
 
 
-def fill(gigabytes: float) -> int:
-    """Touch every page of an array of that size."""
-    return int(np.ones(int(gigabytes * GB), np.uint8)[-1])
+FILL = """
+import sys
+import numpy as np
+from pipelines.curation.memory import with_peak
+
+def fill(gigabytes):
+    return int(np.ones(int(gigabytes * 10**9), np.uint8)[-1])
+
+for size in sys.argv[1:]:
+    print(*with_peak(fill)(float(size)))
+"""
+
+
+def peaks_of(*gigabytes: float) -> list[float]:
+    """Peaks of touching arrays of these sizes one after the other, in a process without a history."""
+    arguments = [sys.executable, "-c", FILL, *map(str, gigabytes)]
+    printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    results, peaks = zip(*(line.split() for line in printed.splitlines()), strict=True)
+    assert set(results) == {"1"}
+    return [float(peak) for peak in peaks]
 
 
 def test_the_peak_is_seen_after_the_memory_is_given_back():
-    _, before = with_peak(fill)(0.001)
-    result, peak = with_peak(fill)(0.3)
-    assert result == 1
+    before, peak = peaks_of(0.001, 0.3)
     assert before + 0.28 < peak < before + 0.4
 
 
 def test_a_unit_of_work_does_not_have_the_peak_of_the_one_before():
-    _, large = with_peak(fill)(0.3)
-    _, small = with_peak(fill)(0.001)
+    large, small = peaks_of(0.3, 0.001)
     assert small < large - 0.2
 
 

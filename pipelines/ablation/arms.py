@@ -29,6 +29,10 @@ class ArmRun:
 def ablate_settings(recipe: Recipe) -> AblateSettings:
     if recipe.ablate is None:
         raise RecipeError("the recipe has no section `ablate`: name its metrics and arms")
+    if recipe.train is None or recipe.evaluate is None:
+        raise RecipeError(
+            "an ablation trains and evaluates: the recipe needs sections `train` and `evaluate`"
+        )
     return recipe.ablate
 
 

@@ -3,9 +3,8 @@
 import json
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def _run_all(recipe: Recipe, runs: list[ArmRun], command: Sequence[str], paralle
     with (
         track(len(runs), "ablate: runs") as step,
         ThreadPoolExecutor(parallel) as pool,
-        _children() as children,
+        Children() as children,
     ):
         step.update(len(done))
         started = {pool.submit(_run, run, recipe, command, children): run for run in waiting}
@@ -120,20 +119,14 @@ class Children:
                 with self.lock:
                     self.running.discard(process)
 
-    def close(self) -> None:
+    def __enter__(self) -> "Children":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         with self.lock:
             self.closed = True
             for process in self.running:
                 process.terminate()
-
-
-@contextmanager
-def _children() -> Iterator[Children]:
-    children = Children()
-    try:
-        yield children
-    finally:
-        children.close()
 
 
 def _run(run: ArmRun, base: Recipe, command: Sequence[str], children: Children) -> Metrics:

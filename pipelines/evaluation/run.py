@@ -27,6 +27,7 @@ from pipelines.evaluation.measure import (
     video_path,
     vocabulary_of,
 )
+from pipelines.evaluation.pool import pool_rows
 from pipelines.evaluation.protocol import few_clips_faults, few_frames_faults
 from pipelines.evaluation.reference import (
     EvaluationClip,
@@ -176,25 +177,11 @@ class EvaluationWorker:
 
 def _stream(plan: Plan, clips: Sequence[EvaluationClip], description: str) -> list[Row]:
     """All rows of measures, from a fixed pool of workers."""
-    import ray
-    from ray.data import ActorPoolStrategy
-
     settings = evaluate_settings(plan.recipe)
-    jobs = list(_jobs(clips, settings.batch_clips))
+    jobs = [{"job": job} for job in _jobs(clips, settings.batch_clips)]
     rows: list[Row] = []
     with start_ray(), track(sum(len(variants_of(clip)) for clip in clips), description) as step:
-        results = ray.data.from_items(
-            [{"job": job} for job in jobs], override_num_blocks=len(jobs)
-        ).map_batches(
-            EvaluationWorker,
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(settings.workers, len(jobs))),
-            num_cpus=settings.cpus_per_worker,
-            num_gpus=settings.gpus_per_worker or None,
-            fn_constructor_args=(plan,),
-        )
-        for result in results.iter_rows():
-            found = json.loads(result["rows"])
+        for found in pool_rows(EvaluationWorker, plan, jobs, settings):
             rows += found
             step.advance(len(found), detail=_so_far(rows))
     return rows

@@ -17,6 +17,7 @@ from typing import Any
 from pipelines.cluster import start_ray
 from pipelines.evaluation.claim import claim_folder
 from pipelines.evaluation.feature_networks import fetch_networks, network_notes
+from pipelines.evaluation.pool import pool_rows
 from pipelines.evaluation.protocol import FVD_CLIPS, IS_CLIPS, VIDEO_FRAMES, few_clips_faults
 from pipelines.evaluation.published import UCF101, differences
 from pipelines.evaluation.reference import evaluate_settings
@@ -223,9 +224,6 @@ def _drawn_items(plan: Plan, classes: dict[str, list[str]], real: Sequence[Row],
 
 def _stream(plan: Plan, items: Sequence[Row], description: str) -> list[Row]:
     """The items' rows, in their order, from a fixed pool of workers."""
-    import ray
-    from ray.data import ActorPoolStrategy
-
     settings = evaluate_settings(plan.recipe)
     batches = [
         {"items": json.dumps([{**item, "index": start + n} for n, item in enumerate(part)])}
@@ -234,16 +232,7 @@ def _stream(plan: Plan, items: Sequence[Row], description: str) -> list[Row]:
     ]
     rows: list[Row] = []
     with track(len(items), description) as step:
-        results = ray.data.from_items(batches, override_num_blocks=min(len(batches), 4096)).map_batches(
-            Ucf101Worker,
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(settings.workers, len(batches))),
-            num_cpus=settings.cpus_per_worker,
-            num_gpus=settings.gpus_per_worker or None,
-            fn_constructor_args=(plan,),
-        )
-        for result in results.iter_rows():
-            found = json.loads(result["rows"])
+        for found in pool_rows(Ucf101Worker, plan, batches, settings):
             rows += found
             step.advance(len(found))
     if len(rows) != len(items):

@@ -40,8 +40,11 @@ def test_an_arm_differs_from_the_base_in_its_own_settings_alone(recipe: Recipe) 
 
 @pytest.mark.parametrize("name", ["ablation", "limited_data"])
 def test_every_arm_of_a_shipped_ablation_has_a_network_that_can_be_trained(name: str) -> None:
-    for run in arm_runs(load_recipe(name), 1):
-        check_networks(run.recipe)
+    runs = arm_runs(load_recipe(name), 1)
+    assert len(runs) > 4
+    for run in runs:
+        check_networks(run.recipe)  # raises
+        assert "*" in run.recipe.train.stages[-1].trainable
 
 
 def test_all_arms_have_a_seed_before_any_has_the_next_and_share_one_experiment(recipe: Recipe) -> None:
@@ -67,3 +70,5 @@ def test_an_arm_that_is_not_there_and_one_that_gives_no_recipe_are_refused(recip
         arm_runs(wrong, 1)
     with pytest.raises(RecipeError, match="no section `ablate`"):
         arm_runs(load_recipe("demo"), 1)
+    with pytest.raises(RecipeError, match="needs sections `train` and `evaluate`"):
+        arm_runs(recipe.model_copy(update={"evaluate": None}), 1)

@@ -1,5 +1,8 @@
 """MLflow as training and evaluation use it: where a recipe's runs are, and what goes into them."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +11,14 @@ from pipelines.recipe import Recipe
 
 PARAMS_PER_REQUEST = 100  # MLflow takes no more
 PARAM_CHARACTERS = 6000
+SQLITE = "sqlite:///"
 
 
 def tracking_uri(recipe: Recipe) -> str:
     """Where a recipe's runs are kept: its own setting, or SQLite in the run directory."""
     if recipe.tracking.uri:
         return recipe.tracking.uri
-    return f"sqlite:///{RunLayout(Path(recipe.run_directory).absolute()).mlflow}"
+    return f"{SQLITE}{RunLayout(Path(recipe.run_directory).absolute()).mlflow}"
 
 
 def open_experiment(recipe: Recipe) -> tuple[Any, str]:
@@ -22,15 +26,29 @@ def open_experiment(recipe: Recipe) -> tuple[Any, str]:
     from mlflow import MlflowClient
 
     uri = tracking_uri(recipe)
-    client = MlflowClient(tracking_uri=uri)
     name = recipe.tracking.experiment
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return client, found.experiment_id
-    # A local store would otherwise keep artifacts wherever the command happens to be started.
-    root = Path(recipe.run_directory).absolute() / "mlflow_artifacts"
-    location = root.as_uri() if uri.startswith("sqlite:") else None
-    return client, client.create_experiment(name, artifact_location=location)
+    with _opening(uri):
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return client, found.experiment_id
+        # A local store would otherwise keep artifacts wherever the command happens to be started.
+        root = Path(recipe.run_directory).absolute() / "mlflow_artifacts"
+        location = root.as_uri() if uri.startswith(SQLITE) else None
+        return client, client.create_experiment(name, artifact_location=location)
+
+
+@contextmanager
+def _opening(uri: str) -> Iterator[None]:
+    """One process at a time opens a local store: two that make its tables at once fail, and spoil it."""
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    file = Path(uri.removeprefix(SQLITE))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_name(f".{file.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def log_params(client: Any, run_id: str, params: dict[str, Any]) -> None:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import write_json
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.recipe_file import load_recipe
 from pipelines.training.checkpoint import read_position, whole_checkpoints
-from pipelines.workflow import write_whole
 
 KINDS = {
     "old shards": "shards of other settings, of which the manifest knows nothing",
@@ -29,10 +29,10 @@ KINDS = {
 }
 # By folder; of checkpoints those that are not whole.
 UNFINISHED = {
-    "": (".*.json.[0-9]*", ".*.yaml.[0-9]*"),
-    "data": ("**/*.tmp", "sources.partial", ".*.json.[0-9]*"),
-    "train": ("**/.writing*", "*/samples/.*.partial", ".ray", ".*.json.[0-9]*", "*/checkpoints/step-*"),
-    "evaluate": ("**/.*.partial", "*/.*.json.[0-9]*"),
+    "": (".*.partial",),
+    "data": ("**/.*.partial", "sources.partial"),
+    "train": ("**/.*.partial", ".ray", "*/checkpoints/step-*"),
+    "evaluate": ("**/.*.partial",),
 }
 # UNIT-STAMP[-PART]: a file with another name is not one that curation wrote.
 OF_A_UNIT = re.compile(r"(?P<unit>\d{5})-(?P<stamp>[0-9a-f]{8})(-\d{3,})?")
@@ -139,15 +139,14 @@ def spare_checkpoints(layout: RunLayout, recipe: Recipe) -> Iterator[Path]:
 
 def unfinished_files(layout: RunLayout) -> Iterator[Path]:
     """Files under the names that they have while they are written; nobody writes while the run is locked."""
-    for folder, patterns in UNFINISHED.items():
-        for pattern in patterns:
-            for path in (layout.root / folder).glob(pattern):
-                if path.parent.name != "checkpoints" or not _is_whole(path):
-                    yield path
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    return checkpoint in whole_checkpoints(checkpoint.parent)
+    found = {
+        path
+        for folder, patterns in UNFINISHED.items()
+        for pattern in patterns
+        for path in (layout.root / folder).glob(pattern)
+        if path.parent.name != "checkpoints" or path not in whole_checkpoints(path.parent)
+    }
+    return (path for path in sorted(found) if not found.intersection(path.parents))
 
 
 def freed_bytes(removals: list[Removal]) -> dict[str, int]:
@@ -196,4 +195,4 @@ def _forget_files(record: Path, removals: list[Removal]) -> None:
         if not gone & {record.parent / name, *(record.parent / name).parents}
     }
     if left != books["files"]:
-        write_whole(record, json.dumps({**books, "files": left}, indent=2) + "\n")
+        write_json(record, {**books, "files": left})

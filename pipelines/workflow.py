@@ -15,6 +15,7 @@ import yaml
 
 from pipelines.cluster import start_ray
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
+from pipelines.files import write_json, write_text
 from pipelines.fingerprint import file_sha256, fingerprint, recipe_fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
@@ -63,7 +64,7 @@ def run_recipe(recipe: Recipe, steps: tuple[str, ...] = STEPS, **options: bool) 
         write_recipe(recipe, layout)
         records = run_steps(steps_of(recipe, layout), recipe, steps, **options)
         summary = _summary(recipe, layout, records)
-        write_whole(layout.summary, json.dumps(summary, indent=2, default=str) + "\n")
+        write_json(layout.summary, summary, default=str)
     return summary
 
 
@@ -176,7 +177,7 @@ def _do(step: Step, recipe: Recipe, **options: bool) -> Summary:
         "summary": summary,
         "files": _files(step),
     }
-    write_whole(step.record, json.dumps(record, indent=2, default=str) + "\n")
+    write_json(step.record, record, default=str)
     _say(f"{step.name}: done in {record['seconds']:.0f} s")
     return record
 
@@ -216,7 +217,7 @@ def _summary(recipe: Recipe, layout: RunLayout, records: dict[str, Summary]) -> 
 def write_recipe(recipe: Recipe, layout: RunLayout) -> None:
     """recipe.yaml: the recipe as resolved. It can be run again as it is."""
     settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
-    write_whole(layout.recipe, f"# fingerprint: {recipe_fingerprint(recipe)}\n{settings}")
+    write_text(layout.recipe, f"# fingerprint: {recipe_fingerprint(recipe)}\n{settings}")
 
 
 def table_stamp(data: DataSettings) -> str:
@@ -236,14 +237,6 @@ def _judging_folders(recipe: Recipe) -> list[str]:
     """Networks that videos are judged through, but for those whose hash the recipe pins."""
     videomae = recipe.evaluate.networks.videomae if recipe.evaluate else None
     return [path for path in (recipe.models.video_classifier, videomae) if path is not None]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under another name, then rename it: a file that exists is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 @contextmanager

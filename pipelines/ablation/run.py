@@ -10,12 +10,12 @@ from typing import Any
 
 from pipelines.ablation.arms import ArmRun, ablate_settings, ablation_folder, arm_runs
 from pipelines.ablation.table import ablation_table
-from pipelines.files import link_tree
+from pipelines.files import link_tree, write_json
 from pipelines.layout import RunLayout
 from pipelines.preflight import preflight
 from pipelines.progress import track
 from pipelines.recipe import Recipe, with_absolute_paths
-from pipelines.workflow import current_record, exclusive, run_recipe, steps_of, write_recipe, write_whole
+from pipelines.workflow import current_record, exclusive, run_recipe, steps_of, write_recipe
 
 Metrics = dict[str, float]
 SAID_LINES = 5  # of a failed run's log, in the error
@@ -162,7 +162,5 @@ def _write_table(recipe: Recipe, runs: list[ArmRun], done: list[tuple[ArmRun, Me
     for run, metrics in done:
         values[run.arm][run.seed] = metrics
     table = ablation_table(ablate_settings(recipe), values, sorted({run.seed for run in runs}))
-    write_whole(
-        ablation_folder(recipe) / "ablation.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-    )
+    write_json(ablation_folder(recipe) / "ablation.json", table)
     return table

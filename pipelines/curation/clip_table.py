@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.files import whole_file
 from pipelines.layout import RunLayout
 
 SCHEMA = pa.schema(
@@ -58,10 +59,8 @@ def clips_path(layout: RunLayout, unit: int) -> Path:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.rename(path)
+    with whole_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def complete(table: pa.Table, columns: Iterable[str]) -> pa.Table:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
 from pipelines.curation.verdicts import KEPT
+from pipelines.files import write_json
 from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
@@ -75,11 +76,7 @@ def read_manifest(layout: RunLayout, unit: int) -> dict[str, Any] | None:
 
 
 def write_manifest(layout: RunLayout, unit: int, manifest: dict[str, Any]) -> None:
-    path = manifest_path(layout, unit)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    temporary.rename(path)
+    write_json(manifest_path(layout, unit), manifest)
 
 
 def unit_is_current(layout: RunLayout, unit: int, rows: list[Row], stamp: str) -> bool:

@@ -21,6 +21,7 @@ from pipelines.curation.remote import local_file
 from pipelines.curation.sources import is_remote
 from pipelines.evaluation.protocol import VIDEO_FRAMES
 from pipelines.evaluation.video_classifier import Classified, VideoClassifier
+from pipelines.files import whole_file
 from pipelines.fingerprint import file_sha256
 from pipelines.model_shapes import model_config
 from pipelines.models import frozen, resolve_model, weights_sha256
@@ -77,10 +78,8 @@ def _fetch(network: NetworkFile, kept: Path) -> None:
     try:
         with local_file(network.file) as fetched:
             _check(Path(fetched), network)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_name(f".{kept.name}.{os.getpid()}.partial")  # workers fetch side by side
-            shutil.copyfile(fetched, partial)
-            partial.replace(kept)
+            with whole_file(kept, together=True) as partial:  # workers fetch side by side
+                shutil.copyfile(fetched, partial)
     except DecoderError as error:
         raise FeatureNetworkError(f"{network.file} cannot be fetched: {error.reason}") from error
 

@@ -42,6 +42,7 @@ from pipelines.evaluation.reference import (
 from pipelines.evaluation.summary import Setting, as_json, flat, summarise
 from pipelines.evaluation.tracking import log_evaluation
 from pipelines.evaluation.watermark import read_mark
+from pipelines.files import write_json, write_text
 from pipelines.fingerprint import fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.media import write_mp4, write_png
@@ -96,7 +97,7 @@ def evaluate(
     if not kept:
         _clear(folder)  # before the new protocol is written: no video of another model is ever under it
     write_clips(folder / "clips.jsonl", clips)
-    _write_json(folder / "protocol.json", {"fingerprint": drawn, "model": str(model), "name": name})
+    write_json(folder / "protocol.json", {"fingerprint": drawn, "model": str(model), "name": name})
     plan = Plan(recipe, str(folder), str(model), _networks(recipe), vocabulary_of(clips), kept)
     rows = _stream(plan, clips, "evaluate: draw and measure")
     return _finish(recipe, folder, clips, rows, started)
@@ -231,7 +232,7 @@ def _finish(
     metrics, confusion = summarise(rows, _setting(recipe, clips))
     gallery = write_gallery(folder, clips, rows)
     measured = [{key: value for key, value in row.items() if key != "features"} for row in rows]
-    (folder / "measures.jsonl").write_text("".join(json.dumps(row) + "\n" for row in measured))
+    write_text(folder / "measures.jsonl", "".join(json.dumps(row) + "\n" for row in measured))
     data = fingerprint([asdict(clip) | {"uri": Path(clip.uri).name} for clip in clips])
     numbers = flat(metrics)
     report = {
@@ -241,7 +242,7 @@ def _finish(
         "data_fingerprint": data,
         **_protocol(folder),
     }
-    _write_json(folder / "metrics.json", report)
+    write_json(folder / "metrics.json", report)
     return {
         "metrics": numbers,
         "clips": len(clips),
@@ -321,10 +322,3 @@ def _setting(recipe: Recipe, clips: Sequence[EvaluationClip]) -> Setting:
 def _protocol(folder: Path) -> dict[str, Any]:
     path = folder / "protocol.json"
     return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _write_json(path: Path, tree: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(path)

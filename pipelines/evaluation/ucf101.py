@@ -34,6 +34,7 @@ from pipelines.evaluation.ucf101_data import (
 from pipelines.evaluation.ucf101_metrics import Compared, metrics_of
 from pipelines.evaluation.ucf101_prompts import PROMPTS
 from pipelines.evaluation.ucf101_worker import Plan, Ucf101Worker, video_path
+from pipelines.files import write_json
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.media import contact_sheet, read_mp4
@@ -95,9 +96,7 @@ def evaluate_ucf101(
         "drawn_of_class": dict(sorted(Counter(row["class"] for row in drawn).items())),
         "left_out": left_out,
     }
-    partial = folder / ".metrics.json.partial"
-    partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(folder / "metrics.json")
+    write_json(folder / "metrics.json", report)
     return {
         "metrics": report["summary"],
         "protocol": report["protocol"],

@@ -17,7 +17,7 @@ from pipelines.evaluation.protocol import VIDEO_FRAMES
 from pipelines.evaluation.reference import evaluate_settings
 from pipelines.evaluation.ucf101_data import chance, read_random_clip
 from pipelines.evaluation.ucf101_prompts import PROMPTS
-from pipelines.media import read_mp4, write_mp4
+from pipelines.media import read_mp4, write_mp4, write_png
 from pipelines.recipe import Recipe
 
 Row = dict[str, Any]
@@ -131,17 +131,12 @@ class Ucf101Worker:
         return clip
 
     def _save_first_frame(self, item: Row) -> None:
-        from PIL import Image
-
         path = image_path(self.folder, item["class"], Path(item["path"]).stem)
         if path.is_file():
             return
         bucket = self.plan.recipe.curation.tiers[evaluate_settings(self.plan.recipe).tier][0]
         frame = self._clip(item, bucket.height, bucket.width)[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}.partial.png")
-        Image.fromarray(frame).save(partial)
-        partial.replace(path)
+        write_png(path, frame)
 
     # ------------------------------------------------------------ both
 

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.files import write_text
+
 if TYPE_CHECKING:  # commands that only read logs need not wait for it
     import torch
 
@@ -36,11 +38,8 @@ class StepLog:
     """Appends to a log from `after_step` on: what an interrupted run wrote beyond that is taken out."""
 
     def __init__(self, path: Path, *, after_step: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_log(path) if line["step"] <= after_step]
-        writing = path.with_name(f".writing-{path.name}")
-        writing.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        writing.rename(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = path.open("a")
 
     def write(self, line: dict[str, Any]) -> None:

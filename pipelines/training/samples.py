@@ -154,10 +154,9 @@ def _write(run: "StageRun", dataset: str, videos: list[tuple[str, Any, Any]]) ->
     named = [(captions[clip_id], drawn, real) for clip_id, drawn, real in videos]
     folder = run.folder / FOLDER
     rows = [row for caption, drawn, real in named for row in ((caption, drawn), ("the clip itself", real))]
-    writing = contact_sheet(folder / ".writing.png", rows)
     grid = video_grid([(caption, drawn) for caption, drawn, _ in named], columns=GRID_COLUMNS)
     write_mp4(folder / f"step-{run.step:08d}.mp4", grid, run.recipe.curation.fps)
-    writing.rename(folder / f"step-{run.step:08d}.png")
+    contact_sheet(folder / f"step-{run.step:08d}.png", rows)  # last: the pair is whole when it is there
 
 
 def _captions(run: "StageRun", dataset: str, clip_ids: list[str]) -> dict[str, str]:

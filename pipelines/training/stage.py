@@ -1,7 +1,5 @@
 """One stage of training on one worker: what it starts from, what a step needs, what it leaves."""
 
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +14,7 @@ from modeling.randomness import SampleRandomness
 from modeling.schedule import NoiseSchedule
 from modeling.text import without_padding
 from modeling.unet import FactorizedUNet
+from pipelines.files import whole_folder, write_json
 from pipelines.hardware import peak_flops
 from pipelines.recipe import Recipe, StageSettings, TrainSettings
 from pipelines.training.batch import Encoders, Prepared, prepare
@@ -199,7 +198,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     unet_config = dict(unet.config)
     if group.rank == 0:
         report = transfer_report(unet, source, predicted, trained, unet.weight_transfer)
-        _write_json(plan.folder / "weight_transfer.json", report)
+        write_json(plan.folder / "weight_transfer.json", report)
     if checkpoint is None:
         if group.rank == 0:
             names = set(trained)
@@ -322,20 +321,8 @@ def finish_stage(run: StageRun) -> None:
         newest = CheckpointReader(whole_checkpoints(run.folder / "checkpoints")[-1])
         unet = FactorizedUNet.from_config(run.unet_config)
         unet.load_state_dict(newest.full("ema"), strict=True)
-        writing = run.folder / ".writing-model"
-        shutil.rmtree(writing, ignore_errors=True)
-        assemble_pipeline(run.recipe, unet, run.schedule).save_pretrained(writing, safe_serialization=True)
-        _write_json(
-            writing / MODEL_MARKER, {"identity": run.plan.identity, "step": run.step, "weights": "ema"}
-        )
-        target = run.folder / "model"
-        shutil.rmtree(target, ignore_errors=True)
-        writing.rename(target)
+        with whole_folder(run.folder / "model") as folder:
+            assemble_pipeline(run.recipe, unet, run.schedule).save_pretrained(folder, safe_serialization=True)
+            told = {"identity": run.plan.identity, "step": run.step, "weights": "ema"}
+            write_json(folder / MODEL_MARKER, told)
     run.group.barrier()
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(f".writing-{path.name}")
-    writing.write_text(json.dumps(value, indent=1, ensure_ascii=False))
-    writing.rename(path)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import write_json
 from pipelines.fingerprint import fingerprint, recipe_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
@@ -162,10 +163,7 @@ class Tracker:
         return client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
     def _save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        writing = self.path.with_name(".writing-mlflow.json")
-        writing.write_text(json.dumps(self.state, indent=1))
-        writing.rename(self.path)
+        write_json(self.path, self.state)
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pipelines.files import write_text
 from pipelines.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -125,7 +126,5 @@ def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> No
 
 
 def _write_stopped(folder: Path, error: Exception) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    writing = folder / f".writing-{os.getpid()}-{STOPPED}"  # several may run out of memory at once
-    writing.write_text(json.dumps({"kind": type(error).__name__, "error": str(error)}))
-    writing.rename(folder / STOPPED)
+    told = json.dumps({"kind": type(error).__name__, "error": str(error)})
+    write_text(folder / STOPPED, told, together=True)  # several may run out of memory at once

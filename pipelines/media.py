@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.files import whole_file
+from pipelines.storage import local_copy
 
 Captioned = tuple[str, np.ndarray]
 """A caption and its frames (T, H, W, 3) uint8."""
@@ -60,7 +61,7 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
     if not path.is_file():
         raise FileNotFoundError(f"no video {path}")
     try:
-        with av.open(str(path)) as container:
+        with local_copy(path) as file, av.open(str(file)) as container:
             stream = container.streams.video[0]
             stream.thread_count = 1
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]

@@ -1,9 +1,7 @@
 """The steps of one recipe in order, each skipped when its output is whole and current."""
 
-import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +16,7 @@ from pipelines.curation.exclusions import excluded_sources, remember_exclusions
 from pipelines.files import write_json, write_text
 from pipelines.fingerprint import file_sha256, fingerprint, recipe_fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
+from pipelines.lock import HeldError, hold
 from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
@@ -58,7 +57,7 @@ def run_recipe(recipe: Recipe, steps: tuple[str, ...] = STEPS, **options: bool) 
     """
     preflight(recipe, steps)
     recipe = with_absolute_paths(recipe)
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     with exclusive(layout.root):
         recipe = remember_exclusions(recipe, layout)
         write_recipe(recipe, layout)
@@ -104,7 +103,7 @@ def run_steps(
 def prepared(recipe: Recipe, steps: tuple[str, ...]) -> Iterator[RunLayout]:
     """Everything that work beside the recipe's own steps needs: preflight, the run directory, Ray."""
     preflight(recipe, steps)
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     with exclusive(layout.root), start_ray():
         yield layout
 
@@ -242,19 +241,14 @@ def _judging_folders(recipe: Recipe) -> list[str]:
 @contextmanager
 def exclusive(run_directory: Path) -> Iterator[None]:
     """Hold a run directory for this process; the lock goes with the process, however it ends."""
-    run_directory.mkdir(parents=True, exist_ok=True)
-    with (run_directory / ".lock").open("a+") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
+            held.enter_context(hold(run_directory / ".lock"))
+        except HeldError as error:
             raise WorkflowError(
-                f"process {lock.read().strip() or '(unknown)'} is at work in {run_directory}; wait for it, "
+                f"{error.owner} is at work in {run_directory}; wait for it, "
                 "or choose another folder with run_directory=FOLDER"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
         yield
 
 

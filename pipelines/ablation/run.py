@@ -87,7 +87,7 @@ def _run_all(recipe: Recipe, runs: list[ArmRun], command: Sequence[str], paralle
 def current_metrics(recipe: Recipe) -> Metrics | None:
     """Metrics of a run all of whose steps are whole and current; None otherwise."""
     recipe = with_absolute_paths(recipe)
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     if not layout.recipe.is_file():
         return None
     records = {step.name: current_record(step) for step in steps_of(recipe, layout)}
@@ -151,10 +151,10 @@ def _share_curation(run: ArmRun, base: Recipe) -> None:
     if data.exists():
         return
     first = RunLayout(run.layout.root.with_name(f"seed-{base.seed}")).data
-    sources = [first] + [RunLayout(Path(base.run_directory)).data] * (run.recipe.data == base.data)
+    sources = [first] + [RunLayout.of(base).data] * (run.recipe.data == base.data)
     for source in sources:
         if source != data and (source / "step.json").is_file():
-            return link_tree(source, data)
+            return link_tree(source, data, marker="step.json")
 
 
 def _write_table(recipe: Recipe, runs: list[ArmRun], done: list[tuple[ArmRun, Metrics]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from pipelines.files import whole_file
 from pipelines.layout import RunLayout
+from pipelines.storage import read_table
 
 SCHEMA = pa.schema(
     [
@@ -95,7 +96,7 @@ def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | No
 def mark_failed(layout: RunLayout, unit: int, failed: Mapping[str, Sequence[str]]) -> None:
     """Enter clips that could not be read again in the clip table."""
     path = clips_path(layout, unit)
-    table = pq.read_table(path)
+    table = read_table(path)
     rows = table.to_pylist()
     for row in rows:
         if row["clip_id"] in failed:

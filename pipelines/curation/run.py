@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import start_ray
@@ -59,7 +58,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     ids, nothing kept, books that do not balance).
     """
     recipe = with_absolute_paths(recipe)
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     seconds: dict[str, float] = {}
     peaks = Peaks()
     forget_peak()

@@ -18,6 +18,7 @@ import torch
 
 from pipelines.files import whole_file
 from pipelines.layout import RunLayout
+from pipelines.storage import parquet_file
 
 ARRAYS = {
     "latents_mean": "float16",  # (C, T, h, w), scaled
@@ -46,7 +47,7 @@ Row = dict[str, Any]
 
 def shard_metadata(path: Path) -> dict[str, Any]:
     """Bucket, fps, fingerprint, hashes of the networks, and `arrays`: {column: {shape, dtype}}."""
-    metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
+    metadata: dict[str, Any] = json.loads(parquet_file(path).schema_arrow.metadata[METADATA_KEY])
     return metadata
 
 
@@ -181,6 +182,6 @@ class ShardRows:
 
     def _read(self) -> Iterator[Row]:
         for path in self._files:
-            file = pq.ParquetFile(path)
+            file = parquet_file(path)
             for group in range(file.num_row_groups):
                 yield from file.read_row_group(group).to_pylist()

@@ -76,7 +76,7 @@ def select_clips(recipe: Recipe) -> list[EvaluationClip]:
 
 
 def _split_clips(recipe: Recipe, wanted: EvaluationSet) -> list[EvaluationClip]:
-    settings, layout = evaluate_settings(recipe), RunLayout(Path(recipe.run_directory))
+    settings, layout = evaluate_settings(recipe), RunLayout.of(recipe)
     rows = read_clips(layout, split=wanted.split).to_pylist()
     clips = [clip for row in rows if (clip := _clip(recipe, settings, wanted, row)) is not None]
     if not clips:

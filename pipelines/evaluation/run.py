@@ -1,7 +1,6 @@
 """`dreamer evaluate`: held-out clips → drawn videos → measures → metrics, as one Ray Data stream."""
 
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -49,6 +48,7 @@ from pipelines.media import write_mp4, write_png
 from pipelines.models import weights_sha256
 from pipelines.progress import track
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.storage import remove_tree, storage_path
 
 Row = dict[str, Any]
 REAL, UNTRAINED = "ground_truth", "untrained"
@@ -85,7 +85,7 @@ def evaluate(
     none. Raises EvaluationError, or FileNotFoundError for a model that is not there.
     """
     recipe = with_absolute_paths(recipe)
-    folder = RunLayout(Path(recipe.run_directory)).evaluation(name)
+    folder = RunLayout.of(recipe).evaluation(name)
     if recompute:
         return _recompute(recipe, folder)
     started = time.monotonic()
@@ -113,7 +113,7 @@ class EvaluationWorker:
         if plan.device == "cpu":
             torch.set_num_threads(1)  # parallel by workers; and results that do not depend on the machine
         cv2.setNumThreads(1)
-        self.plan, self.folder = plan, Path(plan.folder)
+        self.plan, self.folder = plan, storage_path(plan.folder)
         self.settings = evaluate_settings(plan.recipe)
         self.measurer = Measurer(plan.networks, plan.vocabulary, plan.device, self.settings.watermark)
         self.reader = ReferenceReader(plan.recipe)
@@ -218,7 +218,7 @@ def _clear(folder: Path) -> None:
     """Remove what an evaluation of another model or recipe left."""
     (folder / "metrics.json").unlink(missing_ok=True)
     for name in ("videos", "reference", "untrained"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+        remove_tree(folder / name)
 
 
 def _finish(
@@ -256,7 +256,7 @@ def _model_folder(recipe: Recipe, model: Path | None) -> Path:
     if model is None:
         if recipe.train is None:
             raise EvaluationError("the recipe trains nothing: name the model with --model FOLDER")
-        model = RunLayout(Path(recipe.run_directory)).model(recipe.train.stages[-1].name)
+        model = RunLayout.of(recipe).model(recipe.train.stages[-1].name)
     if not (model / "model_index.json").is_file():
         raise FileNotFoundError(
             f"no model in {model}: `dreamer train` makes it, or name another with --model FOLDER"

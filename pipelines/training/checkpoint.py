@@ -10,7 +10,6 @@ them; at the same number they are copied bit for bit.
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipelines.files import link_or_copy, sync_to_disk, whole_file
+from pipelines.storage import is_remote, local_tree, remove_tree
 from pipelines.training.ema import Ema
 from pipelines.training.partition import MOMENTS, Fragment, Partition
 
@@ -116,7 +116,7 @@ def save_checkpoint(
     """
     checkpoint = folder / f"step-{position.step:08d}"
     if rank == 0:
-        shutil.rmtree(checkpoint, ignore_errors=True)  # one that was found not to be whole
+        remove_tree(checkpoint, marker=STATE)  # one that was found not to be whole
         checkpoint.mkdir(parents=True)
     barrier()
     if partition.stage > 0 or rank == 0:  # under ZeRO 0 all workers hold the same
@@ -127,8 +127,8 @@ def save_checkpoint(
         sizes = {file.name: file.stat().st_size for file in sorted(checkpoint.iterdir())}
         with whole_file(checkpoint / STATE, sync=True) as partial:
             partial.write_text(json.dumps({"format": FORMAT, **vars(position), "bytes": sizes}, indent=1))
-        sync_to_disk(checkpoint)
-        sync_to_disk(folder)
+        for written in () if is_remote(folder) else (checkpoint, folder):
+            sync_to_disk(written)
         prune(folder, keep)
 
 
@@ -138,8 +138,7 @@ def prune(folder: Path, keep: int) -> None:
     kept = set(whole[-keep:])
     for path in folder.glob("step-*"):
         if path not in kept:
-            (path / STATE).unlink(missing_ok=True)  # half deleted it must not pass for a whole one
-            shutil.rmtree(path)
+            remove_tree(path, marker=STATE)
 
 
 def _write_pieces(file: Path, partition: Partition, ema: Ema) -> None:
@@ -168,7 +167,9 @@ class CheckpointReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = read_position(path)
-        self.ranks = [safe_open(file, "pt") for file in sorted(path.glob("rank-*.safetensors"))]
+        with local_tree(path) as folder:  # the open files outlive a copy's names
+            self.ranks = [safe_open(file, "pt") for file in sorted(folder.glob("rank-*.safetensors"))]
+            self.frozen = safe_open(folder / "frozen.safetensors", "pt")
         self.layouts = [json.loads(file.metadata()["layout"]) for file in self.ranks]
         self.shapes = {name: tuple(at["shape"]) for layout in self.layouts for name, at in layout.items()}
 
@@ -197,9 +198,7 @@ class CheckpointReader:
 
     def full(self, kind: str) -> dict[str, Tensor]:
         """All parameters in fp32: trained ones of `kind` ("weights" or "ema"), frozen ones as they are."""
-        state = {}
-        with safe_open(self.path / "frozen.safetensors", "pt") as frozen:
-            state = {name: frozen.get_tensor(name) for name in frozen.keys()}  # noqa: SIM118
+        state = {name: self.frozen.get_tensor(name) for name in self.frozen.keys()}  # noqa: SIM118
         for name, shape in self.shapes.items():
             elements = torch.Size(shape).numel()
             state[name] = self.piece(kind, name, 0, elements).reshape(shape)

@@ -166,9 +166,10 @@ def _captions(run: "StageRun", dataset: str, clip_ids: list[str]) -> dict[str, s
     from pipelines.curation.clip_table import read_clips
     from pipelines.layout import RunLayout
     from pipelines.recipe import OWN_CLIPS
+    from pipelines.storage import storage_path
 
     own = dataset == OWN_CLIPS
     folder = run.recipe.run_directory if own else run.settings.datasets[dataset]
-    table = read_clips(RunLayout(Path(folder)), split="validation")
+    table = read_clips(RunLayout(storage_path(folder)), split="validation")
     rows = table.filter(pc.field("clip_id").isin(clip_ids)).to_pylist()
     return {row["clip_id"]: row["caption"] or "(no caption)" for row in rows}

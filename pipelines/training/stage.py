@@ -16,7 +16,9 @@ from modeling.text import without_padding
 from modeling.unet import FactorizedUNet
 from pipelines.files import whole_folder, write_json
 from pipelines.hardware import peak_flops
+from pipelines.models import resolve_model
 from pipelines.recipe import Recipe, StageSettings, TrainSettings
+from pipelines.storage import storage_path
 from pipelines.training.batch import Encoders, Prepared, prepare
 from pipelines.training.checkpoint import (
     CheckpointReader,
@@ -190,7 +192,9 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     if plan.previous_model is None:
         unet, source = first_unet(recipe)
     else:
-        unet = FactorizedUNet.from_pretrained(plan.previous_model / "unet", use_safetensors=True)
+        unet = FactorizedUNet.from_pretrained(
+            resolve_model(str(plan.previous_model)) / "unet", use_safetensors=True
+        )
         source = f"EMA weights of stage {plan.previous_name}"
     predicted = unet.config.prediction
     unet.register_to_config(prediction=plan.stage.schedule.prediction, _name_or_path=None)
@@ -284,8 +288,6 @@ def check_networks(recipe: Recipe) -> None:
 
 def meta_unet(recipe: Recipe) -> FactorizedUNet:
     """The video model by its configuration alone: no weights are read and no memory is taken."""
-    from pipelines.models import resolve_model
-
     config = UNet2DConditionModel.load_config(resolve_model(recipe.models.start_unet) / "unet")
     with torch.device("meta"):
         return FactorizedUNet(image_unet=config, **unet_settings(recipe))
@@ -305,8 +307,8 @@ def _agreed_checkpoint(plan: StagePlan, group: Group) -> CheckpointReader | None
     chosen = group.from_first(str(whole[-1]) if whole else None)
     if chosen is None:
         return None
-    check_identity(Path(chosen), plan.identity)
-    return CheckpointReader(Path(chosen))
+    check_identity(storage_path(chosen), plan.identity)
+    return CheckpointReader(storage_path(chosen))
 
 
 # ---------------------------------------------------------------- finishing
@@ -321,7 +323,7 @@ def finish_stage(run: StageRun) -> None:
         newest = CheckpointReader(whole_checkpoints(run.folder / "checkpoints")[-1])
         unet = FactorizedUNet.from_config(run.unet_config)
         unet.load_state_dict(newest.full("ema"), strict=True)
-        with whole_folder(run.folder / "model") as folder:
+        with whole_folder(run.folder / "model", marker=MODEL_MARKER) as folder:
             assemble_pipeline(run.recipe, unet, run.schedule).save_pretrained(folder, safe_serialization=True)
             told = {"identity": run.plan.identity, "step": run.step, "weights": "ema"}
             write_json(folder / MODEL_MARKER, told)

@@ -7,6 +7,7 @@ import typer
 
 from jobs.run import metric_rows, picture_rows
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, execute
+from pipelines.storage import storage_path
 
 FINAL = "final"
 
@@ -15,7 +16,10 @@ def evaluate(
     recipe: RecipeName,
     overrides: Overrides = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="A model folder; default: the recipe's last stage.")
+        Path | None,
+        typer.Option(
+            "--model", parser=storage_path, help="A model folder; default: the recipe's last stage."
+        ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Results go to evaluate/NAME.")] = FINAL,
     recompute: Annotated[

@@ -7,7 +7,6 @@ stays. A run is locked meanwhile as by a command that works on it, so neither me
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipelines.files import write_json
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.recipe_file import load_recipe
+from pipelines.storage import file_system, is_remote, remove_tree
 from pipelines.training.checkpoint import read_position, whole_checkpoints
 
 KINDS = {
@@ -151,6 +151,8 @@ def unfinished_files(layout: RunLayout) -> Iterator[Path]:
 
 def freed_bytes(removals: list[Removal]) -> dict[str, int]:
     """Bytes that each kind gives back: a file with another name elsewhere gives back none."""
+    if removals and is_remote(removals[0].path):
+        return _freed_objects(removals)
     files = [(removal.kind, found) for removal in removals for found in _stats(removal.path)]
     going: dict[tuple[int, int], int] = {}
     for _, found in files:
@@ -160,6 +162,14 @@ def freed_bytes(removals: list[Removal]) -> dict[str, int]:
     for kind, found in files:
         last = going.pop((found.st_dev, found.st_ino), 0) == found.st_nlink
         freed[kind] = freed.get(kind, 0) + (found.st_size if last else 0)
+    return freed
+
+
+def _freed_objects(removals: list[Removal]) -> dict[str, int]:
+    freed: dict[str, int] = {}
+    for removal in removals:
+        fs, key = file_system(removal.path)
+        freed[removal.kind] = freed.get(removal.kind, 0) + fs.du(key)
     return freed
 
 
@@ -178,7 +188,7 @@ def remove(run: Path, removals: list[Removal]) -> None:
         _forget_files(record, removals)
     for removal in removals:
         if removal.path.is_dir() and not removal.path.is_symlink():
-            shutil.rmtree(removal.path)
+            remove_tree(removal.path)
         else:
             removal.path.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ first.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:  # most of those that ask for paths read no Parquet
     import pyarrow as pa
+    import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
 SCHEMES = ("s3", "gs")
 TRIES = 10  # of a request that fails on the way: half a minute, with pauses that grow
 
 
-class StorageError(OSError):
+class StorageError(ValueError):
     """A place that cannot be read or written; the message says what to do."""
 
 
@@ -110,6 +111,14 @@ def read_table(path: Path, **options: Any) -> "pa.Table":
         return pq.read_table(path, **options)
     fs, key = file_system(path)
     return pq.read_table(key, filesystem=fs, **options)
+
+
+def parquet_dataset(paths: Sequence[Path], **options: Any) -> "ds.Dataset":
+    """Several Parquet files of one folder as one; options as `pyarrow.dataset.dataset` has them."""
+    import pyarrow.dataset as ds
+
+    fs, _ = arrow_place(paths[0])
+    return ds.dataset([arrow_place(path)[1] for path in paths], filesystem=fs, format="parquet", **options)
 
 
 def arrow_place(path: Path) -> tuple[Any, str]:

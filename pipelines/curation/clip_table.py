@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipelines.files import whole_file
 from pipelines.layout import RunLayout
-from pipelines.storage import read_table
+from pipelines.storage import parquet_dataset, read_table
 
 SCHEMA = pa.schema(
     [
@@ -78,9 +78,8 @@ def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | No
     Raises FileNotFoundError when the run directory has none.
     """
     import pyarrow.compute as pc
-    import pyarrow.dataset as ds
 
-    if not any(layout.clips.glob("*.parquet")):
+    if not (paths := sorted(layout.clips.glob("*.parquet"))):
         raise FileNotFoundError(f"no clip table in {layout.clips}: run `dreamer curate` first")
     conditions = [
         pc.field(name) == value for name, value in (("split", split), ("verdict", verdict)) if value
@@ -88,8 +87,7 @@ def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | No
     wanted = None
     for condition in conditions:
         wanted = condition if wanted is None else wanted & condition
-    paths = [str(path) for path in sorted(layout.clips.glob("*.parquet"))]
-    table = ds.dataset(paths, schema=SCHEMA, format="parquet").to_table(filter=wanted)
+    table = parquet_dataset(paths, schema=SCHEMA).to_table(filter=wanted)
     return table.sort_by([("clip_id", "ascending"), ("source_id", "ascending")])
 
 

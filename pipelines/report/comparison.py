@@ -165,7 +165,7 @@ def write_comparison(run_directory: Path, other: Path) -> Summary:
     Raises FileNotFoundError when one of the folders is no run directory, RecipeError when a recipe cannot be
     read, ComparisonError when both are the same run.
     """
-    if run_directory.resolve() == other.resolve():
+    if run_directory.absolute() == other.absolute():
         raise ComparisonError(f"{other} is the same run: name another one with --with")
     comparison = Comparison((_opened(run_directory), _opened(other)))
     named = comparison.names[1].replace("/", "-")

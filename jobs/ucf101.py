@@ -32,12 +32,7 @@ def ucf101(
         Path, typer.Option("--splits", metavar="FOLDER", help="ucfTrainTestlist, with UCF101's split files.")
     ],
     overrides: Overrides = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model", parser=storage_path, help="A model folder; default: the recipe's last stage."
-        ),
-    ] = None,
+    model: ModelFolder = None,
     clips: Annotated[
         int | None,
         typer.Option(

@@ -9,6 +9,7 @@ from jobs.run import metric_rows, mlflow_command
 from jobs.shell import (
     Debug,
     Json,
+    ModelFolder,
     Overrides,
     RecipeName,
     Rows,

@@ -88,10 +88,12 @@ def write_gif(path: Path, frames: np.ndarray, fps: float, *, height_pixels: int 
     sample = frames[:: max(1, len(frames) // 8)]
     palette = Image.fromarray(np.concatenate(list(sample))).quantize(256, Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A GIF counts time in hundredths of a second; below two of them browsers slow down to ten.
     milliseconds = max(20, round(100 / fps) * 10)
-    images[0].save(path, save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+    with whole_file(path) as partial:
+        images[0].save(
+            partial, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0
+        )
     return path
 
 

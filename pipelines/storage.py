@@ -104,13 +104,13 @@ def parquet_file(path: Path) -> "pq.ParquetFile":
 
 
 def read_table(path: Path, **options: Any) -> "pa.Table":
-    """`pyarrow.parquet.read_table` with its options."""
+    """`pyarrow.parquet.read_table` with its options, for small files: from object storage all of it comes."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not is_remote(path):
         return pq.read_table(path, **options)
-    fs, key = file_system(path)
-    return pq.read_table(key, filesystem=fs, **options)
+    return pq.read_table(pa.BufferReader(path.read_bytes()), **options)
 
 
 def parquet_dataset(paths: Sequence[Path], **options: Any) -> "ds.Dataset":

@@ -32,7 +32,7 @@ class FaultyStorage:
         self.share, self.faults = 0.0, FAULTS
         self.random, self.lock = random.Random(seed), threading.Lock()
         self.planted: Counter[str] = Counter()
-        self.requests = 0
+        self.requests = self.sent_bytes = 0
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         with self.lock:
@@ -52,8 +52,9 @@ class FaultyStorage:
             return [body]
         if fault == "no answer":
             time.sleep(SILENT_SECONDS)
-        answer = self.storage(environ, start_response)
-        return trickle(b"".join(answer)) if fault == "slow reading" else answer
+        body = b"".join(self.storage(environ, start_response))
+        self.sent_bytes += len(body)
+        return trickle(body) if fault == "slow reading" else [body]
 
 
 def trickle(body: bytes) -> Iterator[bytes]:

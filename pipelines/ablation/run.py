@@ -3,18 +3,20 @@
 import json
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipelines.ablation.arms import ArmRun, ablate_settings, ablation_folder, arm_runs
 from pipelines.ablation.table import ablation_table
-from pipelines.files import link_tree, write_json
+from pipelines.files import link_tree, whole_file, write_json
 from pipelines.layout import RunLayout
 from pipelines.preflight import preflight
 from pipelines.progress import track
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.storage import is_remote
 from pipelines.workflow import current_record, exclusive, run_recipe, steps_of, write_recipe
 
 Metrics = dict[str, float]
@@ -107,7 +109,7 @@ class Children:
 
     def run(self, arguments: list[str], log: Path) -> int:
         """Exit code of a command whose output goes to `log`."""
-        with log.open("ab") as said:
+        with _on_this_machine(log) as file, file.open("ab") as said:
             with self.lock:
                 if self.closed:
                     return -1
@@ -127,6 +129,16 @@ class Children:
             self.closed = True
             for process in self.running:
                 process.terminate()
+
+
+@contextmanager
+def _on_this_machine(log: Path) -> Iterator[Path]:
+    """Where a process can write to while it runs; a log on object storage is there when it has ended."""
+    if is_remote(log):
+        with whole_file(log) as partial:
+            yield partial
+    else:
+        yield log
 
 
 def _run(run: ArmRun, base: Recipe, command: Sequence[str], children: Children) -> Metrics:

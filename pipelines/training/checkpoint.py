@@ -117,7 +117,7 @@ def save_checkpoint(
     checkpoint = folder / f"step-{position.step:08d}"
     if rank == 0:
         remove_tree(checkpoint, marker=STATE)  # one that was found not to be whole
-        checkpoint.mkdir(parents=True)
+        checkpoint.mkdir(parents=True, exist_ok=True)
     barrier()
     if partition.stage > 0 or rank == 0:  # under ZeRO 0 all workers hold the same
         _write_pieces(checkpoint / f"rank-{rank:05d}.safetensors", partition, ema)

@@ -3,6 +3,7 @@
 import base64
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,7 @@ class Measurer:
             "objects": self._objects(flow, clip),
             "motion_class": motion_class,
             **self._first_frame(frames[0], image),
+            **self._later_frames(folder, variant, clip, frames),
             "image_repetition": image_repetition(frames, image),
             "frame_consistency": frame_consistency(seen),
             "prompt_consistency": prompt_consistency(seen, self.clip_features.text(clip.appearance_caption)),
@@ -148,6 +150,12 @@ class Measurer:
     def _first_frame(self, frame: np.ndarray, image: np.ndarray) -> Row:
         lpips = {} if self.lpips is None else {"first_frame_lpips": self.lpips(frame, image)}
         return {"first_frame_psnr_db": psnr_db(frame, image), "first_frame_ssim": ssim(frame, image), **lpips}
+
+    def _later_frames(self, folder: Path, variant: str, clip: EvaluationClip, frames: np.ndarray) -> Row:
+        if variant == "ground_truth" or clip.given_image:
+            return {}
+        real = read_mp4(video_path(folder, "ground_truth", clip))[0]
+        return {"later_frames_psnr_db": mean(map(psnr_db, frames[1:], real[1:]))}
 
     def _through_networks(
         self, frames: np.ndarray, clip: EvaluationClip

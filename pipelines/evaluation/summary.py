@@ -40,6 +40,11 @@ MEANS = {
         of_real_videos=False,
     ),
     "first_frame_lpips": Mean("LPIPS of the same two pictures; mean over clips", "lpips", False),
+    "later_frames_psnr_db": Mean(
+        "PSNR of each frame after the first against the same frame of the real video; mean over frames, then "
+        "clips: of use where image and caption decide what happens",
+        of_real_videos=False,
+    ),
     "image_repetition": Mean(
         "structural similarity of the frames after the first with the conditioning image; mean over frames, "
         "then clips: 1 repeats the image"

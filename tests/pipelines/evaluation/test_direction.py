@@ -162,6 +162,13 @@ def test_another_first_frame_has_less_fidelity(measured: dict[str, dict[str, flo
     assert measured["shuffled"]["first_frame_psnr_db"] > measured[how]["first_frame_psnr_db"]
 
 
+@pytest.mark.parametrize("how", ["noise", "shuffled", "frozen", "blurred", "exchanged"])
+def test_another_future_has_less_fidelity(measured: dict[str, dict[str, float]], how: str) -> None:
+    assert measured["unspoilt"]["later_frames_psnr_db"] == 100
+    assert measured[how]["later_frames_psnr_db"] < 40
+    assert "later_frames_psnr_db_ground_truth" not in measured[how]
+
+
 def test_videos_of_other_clips_fit_their_prompts_less(measured: dict[str, dict[str, float]]) -> None:
     assert measured["exchanged"]["prompt_consistency"] < measured["unspoilt"]["prompt_consistency"] - 0.05
     assert distance(measured["exchanged"]) < 0.01  # as a whole they are the same videos

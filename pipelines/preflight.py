@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes, model_config, model_json, vae_factor
 from pipelines.models import is_clip_text, resolve_model
+from pipelines.node_types import reachable_cluster
 from pipelines.preflight_data import count_sources, data_faults
 from pipelines.preflight_evaluation import evaluation_faults
-from pipelines.preflight_machine import memory_faults, resource_faults
+from pipelines.preflight_machine import memory_faults
 from pipelines.recipe import Recipe, RecipeError
+from pipelines.schedulable import schedule_faults
 
 STEPS = ("curate", "train", "evaluate")
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -64,7 +66,7 @@ def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
     yield from bucket_faults(recipe)
     yield from directory_faults(recipe)
     yield from disk_faults(recipe, steps)
-    yield from resource_faults(recipe, steps)
+    yield from schedule_faults(recipe, steps, reachable_cluster())
     yield from tracking_faults(recipe, steps)
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.shell import Debug, Json, Rows, Summary, execute
+from jobs.shell import Debug, Json, Rows, RunFolder, Summary, execute
+from pipelines.storage import storage_path
 
 SHOWN_PATHS = 8
 
@@ -22,7 +23,8 @@ runs = typer.Typer(
 @runs.command("list")
 def list_(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where the runs are, or one of them.")
+        Path,
+        typer.Argument(metavar="[FOLDER]", parser=storage_path, help="Where the runs are, or one of them."),
     ] = Path("runs"),
     json_output: Json = False,
     debug: Debug = False,
@@ -64,7 +66,7 @@ def _told(run: dict[str, Any]) -> Iterator[str]:
 
 @runs.command()
 def clean(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunFolder,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     json_output: Json = False,
     debug: Debug = False,

@@ -8,6 +8,7 @@ from math import ceil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes, model_config, model_json, vae_factor
 from pipelines.models import is_clip_text, resolve_model
@@ -17,6 +18,7 @@ from pipelines.preflight_evaluation import evaluation_faults
 from pipelines.preflight_machine import memory_faults
 from pipelines.recipe import Recipe, RecipeError
 from pipelines.schedulable import schedule_faults
+from pipelines.storage import StorageError, storage_path
 
 STEPS = ("curate", "train", "evaluate")
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -323,7 +325,7 @@ def bucket_faults(recipe: Recipe) -> Faults:
 
 def directory_faults(recipe: Recipe) -> Faults:
     if "://" in recipe.run_directory:
-        yield f"run_directory: {recipe.run_directory} is no folder; give one on this or a mounted disk"
+        yield from _storage_faults(recipe.run_directory)
         return
     folder = Path(recipe.run_directory).absolute()
     existing = _existing(folder)
@@ -331,6 +333,20 @@ def directory_faults(recipe: Recipe) -> Faults:
         yield f"run_directory: {existing} is a file; choose another with run_directory=FOLDER"
     elif not os.access(existing, os.W_OK | os.X_OK):
         yield f"run_directory: {existing} cannot be written to; choose another with run_directory=FOLDER"
+
+
+def _storage_faults(place: str) -> Faults:
+    try:
+        probe = storage_path(place) / ".probe"
+        write_text(probe, "")
+        probe.unlink()
+    except StorageError as error:
+        yield f"run_directory: {error}"
+    except Exception as error:  # every kind of object storage has errors of its own
+        yield (
+            f"run_directory: {place} cannot be written to ({type(error).__name__}: {error}): is the bucket "
+            "there, and are the credentials (for S3 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …) set here?"
+        )
 
 
 def disk_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
@@ -380,7 +396,14 @@ def _weight_bytes(path: str, part: str) -> int:
 
 def tracking_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     uri = recipe.tracking.uri
-    if uri is None or not {"train", "evaluate"} & set(steps):
+    if not {"train", "evaluate"} & set(steps):
+        return
+    if uri is None:
+        if "://" in recipe.run_directory:
+            yield (
+                "tracking.uri: MLflow's own SQLite file cannot lie on object storage; give the server of the "
+                "cluster, tracking.uri=http://HOST:PORT"
+            )
         return
     scheme = urlsplit(uri).scheme.split("+")[0]
     if scheme not in TRACKING_SCHEMES:

@@ -4,9 +4,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from pipelines.layout import RunLayout
 from pipelines.progress import stderr_console, track
 from pipelines.recipe import Recipe
 from pipelines.training.log import tail_log
@@ -105,7 +105,7 @@ def _sending(recipe: Recipe, plans: list[StagePlan], watch: Watch | None) -> Ite
             ending.abandoned.set()
             stderr_console().print(
                 f"MLflow at {tracker.state['uri']} does not answer; the metrics are in "
-                f"{Path(recipe.run_directory) / 'train'} and are sent by the next `dreamer train` of this "
+                f"{RunLayout.of(recipe).root / 'train'} and are sent by the next `dreamer train` of this "
                 "recipe.",
                 markup=False,
             )

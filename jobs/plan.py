@@ -1,23 +1,34 @@
 """`dreamer plan`: what a training will need, before anything starts."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, duration, execute
 from pipelines.hardware import MFU
 
+if TYPE_CHECKING:
+    from pipelines.recipe import Recipe
+
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "ema", "activations", "encoders")
 
 
 def plan(
     recipe: RecipeName,
-    gpu: Annotated[
-        str,
-        typer.Option("--gpu", metavar="NAME", help="Such as h100, a100-80, rtx4090; a wrong one lists all."),
-    ],
     overrides: Overrides = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", metavar="NAME", help="Such as h100, a100-80, rtx4090; a wrong one lists all."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="FILE",
+            help="Of `ray up` or KubeRay: a recipe that could never be placed on its nodes is refused.",
+        ),
+    ] = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many train together.")] = 1,
     price_per_gpu_hour: Annotated[
         float | None,
@@ -44,7 +55,7 @@ def plan(
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """What a recipe's training will need: GPU-hours, memory of each GPU at ZeRO 0 to 3, data, money.
+    """What a recipe will need: GPU-hours, memory of each GPU at ZeRO 0 to 3, data, money, nodes.
 
     Everything is counted from the models' config.json and the recipe's buckets. No weights are read and no
     GPU is needed, and nothing is written. Peak memory is that of a real step, counted on a device that
@@ -53,25 +64,49 @@ def plan(
     \b
     dreamer plan stock --gpu l4 --clips 100000
     dreamer plan my.yaml --gpu h100 --gpus 64 --price-per-gpu-hour 2.5 --clips 1000000
+    dreamer plan my.yaml --cluster ray_cluster.yaml
     dreamer plan my.yaml --gpu a100-40 --gpus 8 train.global_batch_clips=16 train.precision=bf16 --json
     """
 
     def work() -> Summary:
         from pipelines.hardware import find_gpu
+        from pipelines.recipe import RecipeError
         from pipelines.recipe_file import load_recipe
 
-        device = find_gpu(gpu)  # before the slow imports
+        if gpu is None and cluster is None:
+            raise RecipeError("nothing to plan for: give --gpu NAME, --cluster FILE, or both")
+        device = None if gpu is None else find_gpu(gpu)  # before the slow imports
         settings = load_recipe(recipe, tuple(overrides or ()))
+        placed = {} if cluster is None else placed_on(settings, cluster)
+        if device is None:
+            return placed
         from pipelines.planning.estimate import CORE_SECONDS_PER_SOURCE, Assumptions, plan_recipe
 
         seconds = CORE_SECONDS_PER_SOURCE if core_seconds_per_source is None else core_seconds_per_source
-        return plan_recipe(settings, Assumptions(device, gpus, mfu, price_per_gpu_hour, seconds, clips))
+        assumed = Assumptions(device, gpus, mfu, price_per_gpu_hour, seconds, clips)
+        return plan_recipe(settings, assumed) | placed
 
     execute("Plan", work, plan_rows, json_output=json_output, debug=debug)
 
 
+def placed_on(recipe: "Recipe", file: str) -> Summary:
+    """Which nodes of a cluster file each step can be placed on; raises PreflightError when one has none."""
+    from pipelines.node_types import read_cluster
+    from pipelines.preflight import STEPS, PreflightError
+    from pipelines.schedulable import placements, schedule_faults
+
+    cluster = read_cluster(file)
+    if faults := list(schedule_faults(recipe, STEPS, cluster)):
+        raise PreflightError(faults)
+    return {"cluster": file, "placements": placements(recipe, STEPS, cluster)}
+
+
 def plan_rows(summary: Summary) -> Rows:
-    """Assumptions on top, then stages and their buckets, then sums."""
+    """Nodes and assumptions on top, then stages and their buckets, then sums."""
+    if "cluster" in summary:
+        yield from _placement_rows(summary)
+    if "stages" not in summary:
+        return
     yield from _assumption_rows(summary)
     for stage in summary["stages"]:
         yield "", ""
@@ -85,6 +120,18 @@ def plan_rows(summary: Summary) -> Rows:
     yield "", ""
     yield "training", _hours(summary["training"])
     yield from _data_rows(summary["data"])
+
+
+def _placement_rows(summary: Summary) -> Rows:
+    from pipelines.node_types import resource_text
+
+    yield "cluster", summary["cluster"]
+    for placed in summary["placements"]:
+        yield (
+            f"  {placed['step']}",
+            f"{placed['workers']} × {resource_text(placed['resources'])}: room for {placed['room']:,}, "
+            f"on {', '.join(placed['node_types'])}",
+        )
 
 
 def _assumption_rows(summary: Summary) -> Rows:

@@ -12,10 +12,12 @@ from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes, model_config, model_json, vae_factor
 from pipelines.models import is_clip_text, resolve_model
+from pipelines.node_types import reachable_cluster
 from pipelines.preflight_data import count_sources, data_faults
 from pipelines.preflight_evaluation import evaluation_faults
-from pipelines.preflight_machine import memory_faults, resource_faults
+from pipelines.preflight_machine import memory_faults
 from pipelines.recipe import Recipe, RecipeError
+from pipelines.schedulable import schedule_faults
 from pipelines.storage import StorageError, storage_path
 
 STEPS = ("curate", "train", "evaluate")
@@ -66,7 +68,7 @@ def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
     yield from bucket_faults(recipe)
     yield from directory_faults(recipe)
     yield from disk_faults(recipe, steps)
-    yield from resource_faults(recipe, steps)
+    yield from schedule_faults(recipe, steps, reachable_cluster())
     yield from tracking_faults(recipe, steps)
 
 

@@ -1,41 +1,11 @@
-"""What of a recipe this machine cannot hold: workers, GPUs, memory."""
+"""What of a recipe this machine cannot hold in memory."""
 
 import os
 from collections.abc import Iterator
 
-from pipelines.cluster import available_cpus
 from pipelines.recipe import Recipe, TrainSettings
 
 Faults = Iterator[str]
-
-
-def resource_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
-    """Workers that a local Ray could never place; a cluster's autoscaler is asked by Ray itself."""
-    if os.environ.get("RAY_ADDRESS"):
-        return
-    cpus = max(2, available_cpus())
-    for name, settings in (("train", recipe.train), ("evaluate", recipe.evaluate)):
-        if settings is None or name not in steps:
-            continue
-        workers, each_cpus = settings.workers, settings.cpus_per_worker
-        if workers * each_cpus > cpus:
-            yield (
-                f"{name}: {workers} workers with {each_cpus:g} CPUs each want {workers * each_cpus:g} of the "
-                f"{cpus} here; set {name}.cpus_per_worker={cpus / workers / 2:g} or fewer workers, "
-                "or send the recipe to a cluster with --submit"
-            )
-        if settings.gpus_per_worker:
-            yield from _gpu_faults(name, workers * settings.gpus_per_worker)
-
-
-def _gpu_faults(name: str, wanted: float) -> Faults:
-    import torch
-
-    if not torch.cuda.is_available():
-        reason = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
-        yield f"{name}.gpus_per_worker: {reason}; set {name}.gpus_per_worker=0 or use --submit"
-    elif wanted > torch.cuda.device_count():
-        yield f"{name}.workers: {wanted:g} GPUs are wanted, {torch.cuda.device_count()} are here"
 
 
 def memory_faults(recipe: Recipe) -> Faults:

@@ -19,8 +19,10 @@ from pipelines.curation.verdicts import KEPT
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
+from pipelines.node_types import joined_cluster
 from pipelines.progress import track
 from pipelines.recipe import CaptionSettings, Recipe
+from pipelines.schedulable import gpu_pool, remote_options
 from pipelines.storage import read_table
 
 WRITTEN_AT_ONCE = 16_384  # captions; what a killed run asks the model again, at most
@@ -80,15 +82,15 @@ def split_captions(units: int, recipe: Recipe, layout: RunLayout, stamp: str) ->
 
     lacking = over_units(count_missing, range(units), layout, stamp)
     waiting = [unit for unit, count in enumerate(lacking) if count]
-    gpus = int(ray.cluster_resources().get("GPU", 0))
     if waiting:
+        pool = gpu_pool(joined_cluster(), cpus_per_gpu=1)
+        workers = pool.actors if "GPU" in pool.resources else 1
         with track(sum(lacking), "curate: split captions") as step:
             stream = unit_stream(waiting).map(
                 SplitActor,
                 fn_constructor_args=(recipe, layout, stamp),
-                compute=ray.data.ActorPoolStrategy(size=min(len(waiting), gpus or 1)),
-                num_cpus=1,
-                num_gpus=1 if gpus else 0,
+                compute=ray.data.ActorPoolStrategy(size=min(len(waiting), workers)),
+                **remote_options(pool.resources),
             )
             for row in stream.iter_rows():
                 step.advance(lacking[row["unit"]])

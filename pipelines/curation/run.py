@@ -34,11 +34,12 @@ from pipelines.curation.unit_tasks import over_units, unit_stream
 from pipelines.curation.verdicts import KEPT, REASONS, VERDICTS, CurationError
 from pipelines.files import write_json
 from pipelines.layout import RunLayout
+from pipelines.node_types import joined_cluster
 from pipelines.progress import track
 from pipelines.recipe import DecodeSettings, Recipe, with_absolute_paths
+from pipelines.schedulable import gpu_pool, remote_options, scoring_resources
 
 POLL_SECONDS = 0.5
-DECODERS_PER_GPU = 4
 CLIPS_WORTH_A_WORKER = 128  # loading the networks takes as long as that many small clips
 TELL_EVERY_SECONDS = 1.0
 SOURCES_PER_UNIT = 256  # a unit's shards at 16x320x512 come to some 300 MB
@@ -135,8 +136,8 @@ def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[st
         work = partial(
             _score_row, recipe=recipe, layout=layout, excluded=excluded, stamp=stamp, counter=counter
         )
-        gpus = recipe.curation.shots.gpus_per_task
-        for row in unit_stream(unscored).map(work, num_cpus=1, num_gpus=gpus).iter_rows():
+        options = remote_options(scoring_resources(recipe, joined_cluster()))
+        for row in unit_stream(unscored).map(work, **options).iter_rows():
             if row["stopped"]:
                 raise CurationError(row["stopped"])
             decoded += row["decoded"]
@@ -217,18 +218,16 @@ def _precompute(
         return 0
     import ray
 
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    pool = gpu_pool(joined_cluster())  # of nodes that are there or can come
     clips = sum(settled[unit]["wanted"] for unit in units)
-    workers = min(len(units), gpus or cpus, 1 + clips // CLIPS_WORTH_A_WORKER)
-    decoders = min(DECODERS_PER_GPU, max(1, cpus // workers)) if gpus else 1
+    workers = min(len(units), pool.actors, 1 + clips // CLIPS_WORTH_A_WORKER)
+    decoders = int(pool.resources["CPU"])
     with _progress(clips, "curate: precompute clips") as counter:
         stream = unit_stream(units).map(
             PrecomputeActor,
             fn_constructor_args=(recipe, layout, decoders, counter),
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=decoders,
-            num_gpus=1 if gpus else 0,
+            **remote_options(pool.resources),
         )
         computed = 0
         for row in stream.iter_rows():

@@ -19,7 +19,7 @@ def over_units(
     """`function(unit, *arguments)` of every unit, in Ray tasks that share the arguments."""
     import ray
 
-    cpus = int(ray.cluster_resources().get("CPU", 1))
+    cpus = max(1, int(ray.cluster_resources().get("CPU", 0)))  # none yet where nodes come on demand
     size = min(UNITS_PER_TASK, max(1, len(units) // (4 * cpus)))
     work = ray.remote(with_peak(_each))
     shared = [part if isinstance(part, ray.ObjectRef) else ray.put(part) for part in arguments]

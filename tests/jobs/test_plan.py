@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,30 @@ def test_an_unknown_gpu_is_one_error_that_names_the_nearest():
     assert "did you mean 'rtx4090'?" in said
     assert "h100, " in said
     assert "Traceback" not in done.stderr
+
+
+CLUSTER = Path(__file__).parents[2] / "ray_cluster.yaml"
+
+
+def test_a_cluster_file_alone_tells_where_each_step_finds_room():
+    done = dreamer("paper", "--cluster", CLUSTER)
+    assert done.returncode == 0, done.stderr
+    rows = dict(
+        line.strip().split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  train")
+    )
+    assert rows["train"].strip() == "64 × 8 CPU + 1 GPU: room for 64, on train_gpu"
+
+
+def test_a_recipe_that_never_finds_room_is_refused_before_any_counting():
+    done = dreamer("paper", "--cluster", CLUSTER, "--gpu", "h100", "train.gpus_per_worker=16", "--json")
+    assert done.returncode == 2
+    said = json.loads(done.stdout)["error"]
+    assert "64 workers with 8 CPU + 16 GPU each would wait for ever" in said
+    assert "train_gpu: 8 with 96 CPU + 8 GPU" in said
+    assert "models/stable-diffusion" not in said
+
+
+def test_a_plan_for_nothing_says_what_to_give():
+    done = dreamer("stock")
+    assert done.returncode == 2
+    assert "--gpu NAME, --cluster FILE, or both" in done.stderr

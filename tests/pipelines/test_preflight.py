@@ -281,11 +281,24 @@ def test_disk_grows_with_clips_and_their_size(recipe):
     assert run_bytes(recipe("data.limit=2")) < run_bytes(settings)
 
 
-def test_more_workers_than_cores_are_refused_on_a_local_run_only(recipe, monkeypatch: pytest.MonkeyPatch):
+def test_workers_that_no_node_has_room_for_are_refused_before_anything_starts(recipe):
     crowded = recipe("train.workers=8", "train.cpus_per_worker=100", "train.global_batch_clips=16")
-    assert "8 workers with 100 CPUs each want 800" in only_fault(crowded)
-    monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
-    assert faults(crowded) == []
+    assert "8 workers with 100 CPU each would wait for ever" in only_fault(crowded)
+
+
+def test_on_a_cluster_its_own_nodes_count(recipe, ray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    import ray as running
+
+    monkeypatch.setenv("RAY_ADDRESS", running.get_runtime_context().gcs_address)
+    two_gpus = recipe("train.gpus_per_worker=2")
+    assert "DREAMER_CLUSTER" in only_fault(two_gpus)
+    file = tmp_path / "cluster.yaml"
+    file.write_text(
+        "head_node_type: head\navailable_node_types:\n  head: {resources: {CPU: 2}}\n"
+        "  gpu: {resources: {CPU: 8, GPU: 2}, max_workers: 2}\n"
+    )
+    monkeypatch.setenv("DREAMER_CLUSTER", str(file))
+    assert faults(two_gpus) == []
 
 
 def test_gpus_that_are_not_there_are_said(recipe):

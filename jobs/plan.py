@@ -6,11 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, duration, execute
+from jobs.submittable import submittable
 from pipelines.hardware import MFU
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "ema", "activations", "encoders")
 
 
+@submittable
 def plan(
     recipe: RecipeName,
     gpu: Annotated[

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from jobs.shell import Debug, Json, Rows, Summary, execute
+from jobs.submittable import submittable
 
 
+@submittable
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that was curated.")],
     other: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.shell import Debug, Json, Rows, Summary, execute
+from jobs.submittable import submittable
 
 SHOWN_PATHS = 8
 
@@ -20,6 +21,7 @@ runs = typer.Typer(
 
 
 @runs.command("list")
+@submittable
 def list_(
     folder: Annotated[
         Path, typer.Argument(metavar="[FOLDER]", help="Where the runs are, or one of them.")
@@ -63,6 +65,7 @@ def _told(run: dict[str, Any]) -> Iterator[str]:
 
 
 @runs.command()
+@submittable
 def clean(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,

@@ -6,12 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from jobs.run import metric_rows, mlflow_command
-from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, duration, execute
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, duration, execute
+from jobs.submittable import submittable
 
 SPLITS = ("train", "test", "all")
 NAME = "ucf101"
 
 
+@submittable
 def ucf101(
     recipe: RecipeName,
     videos: Annotated[
@@ -41,7 +43,6 @@ def ucf101(
         ),
     ] = "drawn",
     name: Annotated[str, typer.Option("--name", help="Results go to evaluate/NAME.")] = NAME,
-    submit: Submit = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -64,14 +65,6 @@ def ucf101(
         raise typer.BadParameter(f"--first-frame is drawn or real, not {first_frame!r}")
 
     def work() -> Summary:
-        if submit is not None:
-            from jobs.submit import submit_command
-
-            options = ["--videos", str(videos), "--splits", str(splits), "--split", split]
-            options += ["--list", str(number), "--first-frame", first_frame, "--name", name]
-            options += ["--model", str(model)] if model else []
-            options += ["--clips", str(clips)] if clips else []
-            return submit_command(submit, "ucf101", recipe, overrides, options)
         from pipelines.recipe_file import load_recipe
 
         settings = load_recipe(recipe, tuple(overrides or ()))

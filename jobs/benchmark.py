@@ -67,9 +67,10 @@ def filters(
         from pipelines.recipe_file import load_recipe
 
         settings = tuple(overrides or ())
-        curation = load_recipe(recipe, settings).curation
+        read = load_recipe(recipe, settings)
+        curation, reach = read.curation, read.data.model_dump(include={"more_roots", "private_networks"})
         webvid = load_recipe(recipe, ("source=webvid", *settings)).curation.filters
-        footage = real_clips(DataSettings(table=clips), curation) if clips else ()
+        footage = real_clips(DataSettings(table=clips, **reach), curation) if clips else ()
         names = tuple(only.split(",")) if only else FILTERS
         bench = Benchmark(curation, webvid, seed, footage, transnet)
         results = measure_filters(bench, count, names, processes)

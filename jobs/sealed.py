@@ -25,7 +25,7 @@ class SealError(RuntimeError):
 
 
 def seal(names: Iterable[str]) -> str:
-    """The variables of this process, encrypted. Raises SealError when one is not set, or there is no token."""
+    """The variables of this process, encrypted. Raises SealError when one is not set, or no token is."""
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise SealError(f"--env: {', '.join(missing)} is not set here: export it, or leave the option out")
@@ -46,8 +46,7 @@ def open_sealed() -> None:
     except InvalidToken:
         found = "no token" if token is None else "another token"
         raise SealError(
-            f"the job's variables cannot be opened: this node has {found}, and not what they were sealed with. "
-            f"{TOKEN_HELP}"
+            f"the job's variables cannot be opened: this node has {found}, not what sealed them. {TOKEN_HELP}"
         ) from None
     os.environ.update(values)
 

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.cluster import environment
+
 EMBEDDED = Path(__file__).parent / "embedded" / "weights"
 WEIGHT_FILES = (".safetensors", ".json", ".model", ".txt", ".jinja")
 
@@ -58,7 +60,10 @@ def load_flow_network(path: str, device: Any) -> Any:
     import torch
     from torch.export.passes import move_to_device_pass
 
-    return move_to_device_pass(torch.export.load(path), device).module()
+    # Where tensors alone do not do, PyTorch would unpickle whatever the file holds.
+    with environment({"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
+        program = torch.export.load(path)
+    return move_to_device_pass(program, device).module()
 
 
 def load_vae(text_to_image: str) -> Any:

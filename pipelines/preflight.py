@@ -15,6 +15,7 @@ from pipelines.preflight_data import count_sources, data_faults
 from pipelines.preflight_evaluation import evaluation_faults
 from pipelines.preflight_machine import memory_faults, resource_faults
 from pipelines.recipe import Recipe, RecipeError
+from pipelines.secrets import missing_variables, with_variables
 
 STEPS = ("curate", "train", "evaluate")
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -380,7 +381,10 @@ def tracking_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     uri = recipe.tracking.uri
     if uri is None or not {"train", "evaluate"} & set(steps):
         return
-    scheme = urlsplit(uri).scheme.split("+")[0]
+    if missing := missing_variables(uri):
+        yield f"tracking.uri: {', '.join(missing)} is not set; export it, and hand it on to a job with --env"
+        return
+    scheme = urlsplit(with_variables(uri)).scheme.split("+")[0]
     if scheme not in TRACKING_SCHEMES:
         yield (
             f"tracking.uri: {uri!r} is no store that MLflow takes (it refuses plain folders); "

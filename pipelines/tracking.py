@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
+from pipelines.secrets import with_variables
 
 PARAMS_PER_REQUEST = 100  # MLflow takes no more
 PARAM_CHARACTERS = 6000
@@ -15,7 +16,7 @@ SQLITE = "sqlite:///"
 
 
 def tracking_uri(recipe: Recipe) -> str:
-    """Where a recipe's runs are kept: its own setting, or SQLite in the run directory."""
+    """Where a recipe's runs are kept: its own setting, as it is written, or SQLite in the run directory."""
     if recipe.tracking.uri:
         return recipe.tracking.uri
     return f"{SQLITE}{RunLayout(Path(recipe.run_directory).absolute()).mlflow}"
@@ -28,7 +29,7 @@ def open_experiment(recipe: Recipe) -> tuple[Any, str]:
     uri = tracking_uri(recipe)
     name = recipe.tracking.experiment
     with _opening(uri):
-        client = MlflowClient(tracking_uri=uri)
+        client = MlflowClient(tracking_uri=with_variables(uri))
         found = client.get_experiment_by_name(name)
         if found is not None:
             return client, found.experiment_id

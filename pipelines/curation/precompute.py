@@ -24,9 +24,9 @@ from pipelines.curation.manifest import (
     wanted_rows,
     write_manifest,
 )
+from pipelines.curation.reach import reach_of
 from pipelines.curation.remote import SharedFiles
 from pipelines.curation.shards import ShardRows, ShardWriter, array_shapes, encode_row
-from pipelines.curation.sources import data_root
 from pipelines.curation.verdicts import FAILED, reason
 from pipelines.curation.video import read_clip, read_clip_and_flow
 from pipelines.layout import RunLayout
@@ -183,7 +183,7 @@ class UnitPrecompute:
         buckets = {name: self._bucket_rows(name) for name in names}
         uses = Counter(clip["source_uri"] for clip in clips)
         most_bytes = self.recipe.curation.decode.temporary_gb * 1e9
-        with SharedFiles(uses, data_root(self.recipe.data), most_bytes) as self.files:
+        with SharedFiles(uses, reach_of(self.recipe.data), most_bytes) as self.files:
             for clip, decoded in self._decoded(clips, buckets, decoders):
                 self._place(clip, decoded, buckets)
                 advance(1)

@@ -14,6 +14,7 @@ from pipelines.evaluation.summary import as_json
 from pipelines.evaluation.summary import flat as numbers_of
 from pipelines.progress import stderr_console
 from pipelines.recipe import Recipe
+from pipelines.secrets import without_secrets
 from pipelines.tracking import log_params, open_experiment, recipe_params, tracking_uri
 
 FILES = ("metrics.json", "clips.jsonl", "measures.jsonl", "grid.png", "grid.mp4", "grid.gif")
@@ -51,8 +52,9 @@ def log_metrics(
     try:
         return {"uri": tracking_uri(recipe), "run_id": _log(recipe, folder, metrics, data, files)}
     except Exception as error:  # of any client library of any store
-        stderr_console().print(f"the evaluation is whole in {folder}, but MLflow did not take it: {error}")
-        return {"uri": tracking_uri(recipe), "error": str(error)}
+        said = without_secrets(str(error))
+        stderr_console().print(f"the evaluation is whole in {folder}, but MLflow did not take it: {said}")
+        return {"uri": tracking_uri(recipe), "error": said}
 
 
 def _log(

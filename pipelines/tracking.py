@@ -26,10 +26,10 @@ def open_experiment(recipe: Recipe) -> tuple[Any, str]:
     """(MlflowClient, id of the recipe's experiment), made if it is not there."""
     from mlflow import MlflowClient
 
-    uri = tracking_uri(recipe)
+    uri = with_variables(tracking_uri(recipe))
     name = recipe.tracking.experiment
     with _opening(uri):
-        client = MlflowClient(tracking_uri=with_variables(uri))
+        client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(name)
         if found is not None:
             return client, found.experiment_id

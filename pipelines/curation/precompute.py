@@ -33,6 +33,7 @@ from pipelines.layout import RunLayout
 from pipelines.models import (
     load_flow_network,
     load_image_encoder,
+    load_tokenizer,
     load_vae,
     resolve_model,
     weights_sha256,
@@ -76,11 +77,9 @@ class Networks:
     @cached_property
     def tokenizers(self) -> tuple[Any, Any]:
         """CLIP's and T5's."""
-        from transformers import AutoTokenizer
-
         models = self.recipe.models
-        clip = AutoTokenizer.from_pretrained(resolve_model(models.text_to_image) / "tokenizer")
-        return clip, AutoTokenizer.from_pretrained(resolve_model(models.motion_encoder))
+        clip = load_tokenizer(resolve_model(models.text_to_image) / "tokenizer")
+        return clip, load_tokenizer(resolve_model(models.motion_encoder))
 
     @property
     def metadata(self) -> dict[str, Any]:

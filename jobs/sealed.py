@@ -8,8 +8,9 @@ may run code on the cluster anyway. Driver and workers open them when they start
 import base64
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 SEALED = "DREAMER_SEALED_VARIABLES"
 OPEN_SEALED = "jobs.sealed.open_sealed"  # what Ray calls at the start of each worker, by name
@@ -24,8 +25,10 @@ class SealError(RuntimeError):
     """Variables that cannot be sealed, or not be opened; the message says what to do."""
 
 
-def seal(names: Iterable[str]) -> str:
+def seal(names: Sequence[str]) -> str:
     """The variables of this process, encrypted. Raises SealError when one is not set, or no token is."""
+    if given := [name.partition("=")[0] for name in names if "=" in name]:
+        raise SealError(f"--env {given[0]}: give the name alone, and export the value")
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise SealError(f"--env: {', '.join(missing)} is not set here: export it, or leave the option out")
@@ -59,7 +62,7 @@ def cluster_token() -> str | None:
     return file.read_text().strip() if file.is_file() else None
 
 
-def _cipher(token: str) -> "Fernet":  # type: ignore[name-defined]  # noqa: F821 - imported where it is used
+def _cipher(token: str) -> Any:
     from cryptography.fernet import Fernet
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF

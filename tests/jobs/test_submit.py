@@ -335,11 +335,13 @@ def breaking_proxy(address: str, mark: bytes) -> Iterator[str]:
         end.close()
 
 
-def test_a_job_is_listed_shown_and_stopped(head, tmp_path: Path):
+def test_a_job_is_listed_shown_and_stopped(head):
     address, environment = head
     where = {**environment, "RAY_ADDRESS": address}
-    command = [sys.executable, "-m", "jobs.cli", "embedded", "sprites", str(tmp_path / "sprites")]
-    command += ["--clips", "1000000", "--submit", address, "--json"]
+    other = ["ray", "job", "submit", "--no-wait", "--submission-id", "other", "--", "true"]
+    subprocess.run(other, check=True, capture_output=True, env=where)
+    command = [sys.executable, "-m", "jobs.cli", "benchmark", "filters", "stock"]
+    command += ["--count", "100000", "--submit", address, "--json"]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment) as following:
         assert following.stderr is not None
         told = ""
@@ -347,10 +349,9 @@ def test_a_job_is_listed_shown_and_stopped(head, tmp_path: Path):
             told = following.stderr.readline()
             assert told, "the job did not start"
         listed = {job["job_id"]: job for job in json.loads(dreamer(where, "jobs", "list").stdout)["jobs"]}
-        (job,) = (job for job in listed.values() if job["status"] == "RUNNING")
-        assert (job["command"], job["recipe"]) == ("dreamer embedded sprites", None)
-        assert [job["recipe"] for job in listed.values() if job["command"] == "dreamer run"] == ["demo"]
-        assert None in {job["command"] for job in listed.values()}  # the probe, which dreamer did not submit
+        (job,) = (job for job in listed.values() if job["command"] == "dreamer benchmark filters")
+        assert (job["recipe"], job["status"]) == ("stock", "RUNNING")
+        assert (listed["other"]["command"], listed["other"]["entrypoint"]) == (None, "true")
         log = json.loads(dreamer(where, "jobs", "logs", job["job_id"]).stdout)["log"]
         assert "Running entrypoint" in log
         stopped = dreamer(where, "jobs", "stop", job["job_id"])
@@ -388,6 +389,7 @@ NOBODY = "http://127.0.0.1:1"
         (("generate", "a star"), ("--out=runs/generated", "--model=runs/demo")),
         (("demo", "--out", "/d", "tracking.uri=http://me:pass@host"), ("tracking.uri", "--env NAME")),
         (("report", "/data/run", "--env", "NO_SUCH_VARIABLE"), ("NO_SUCH_VARIABLE is not set",)),
+        (("report", "/data/run", "--env", "TOKEN=planted"), ("--env TOKEN: give the name alone",)),
         (("study", "/data/run"), ("`study` serves its page",)),
     ],
 )
@@ -396,6 +398,7 @@ def test_what_cannot_run_there_is_refused_before_anything_is_sent(arguments, tol
     assert done.returncode == (1 if "--env" in arguments else 2)
     assert all(text in json.loads(done.stdout)["error"] for text in told)
     assert "sending" not in done.stderr
+    assert "planted" not in done.stdout + done.stderr
 
 
 def test_variables_are_sealed_with_the_token_and_not_handed_on_without_one(tmp_path: Path, monkeypatch):

@@ -340,8 +340,8 @@ def test_a_job_is_listed_shown_and_stopped(head):
     where = {**environment, "RAY_ADDRESS": address}
     other = ["ray", "job", "submit", "--no-wait", "--submission-id", "other", "--", "true"]
     subprocess.run(other, check=True, capture_output=True, env=where)
-    command = [sys.executable, "-m", "jobs.cli", "benchmark", "filters", "stock"]
-    command += ["--count", "100000", "--submit", address, "--json"]
+    command = [sys.executable, "-m", "jobs.cli", "benchmark", "filters", "stock", "--count", "100000"]
+    command += ["data.table=/no/videos.csv", "run_directory=/no/run", "--submit", address, "--json"]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment) as following:
         assert following.stderr is not None
         told = ""

@@ -53,7 +53,7 @@ def make_world(folder: Path, clips: int) -> None:
 
     from pipelines.embedded.sprites import make_sprites
     from pipelines.embedded.world import WorldSettings
-    from pipelines.workflow import write_whole
+    from pipelines.files import write_text
 
     settings = WorldSettings(
         clips=clips,
@@ -68,4 +68,4 @@ def make_world(folder: Path, clips: int) -> None:
     for stale in (record, table):
         stale.unlink(missing_ok=True)
     make_sprites(folder, settings, flow=False)
-    write_whole(record, wanted)
+    write_text(record, wanted)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.shell import Debug, Json, Rows, Summary, execute
+from jobs.shell import Debug, Json, ModelOrRun, Rows, Summary, execute
 from jobs.submittable import submittable
 
 SUB_SCORES = ("visual", "temporal", "motion", "align")
@@ -28,9 +28,7 @@ def draw(
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Gets videos/0000.mp4 and so on, and drawn.json.")
     ],
-    model: Annotated[Path, typer.Option("--model", help="A model folder, or a run's folder.")] = Path(
-        "runs/demo"
-    ),
+    model: ModelOrRun = Path("runs/demo"),
     frames: Annotated[int | None, typer.Option("--frames", min=2, help="Length of the videos.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed draws the same videos.")] = 0,

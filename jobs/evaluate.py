@@ -1,12 +1,11 @@
 """`dreamer evaluate`: a model's videos and what they measure."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs.run import metric_rows, picture_rows
-from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, execute
+from jobs.shell import Debug, Json, ModelFolder, Overrides, RecipeName, Rows, Summary, execute
 from jobs.submittable import submittable
 
 FINAL = "final"
@@ -16,9 +15,7 @@ FINAL = "final"
 def evaluate(
     recipe: RecipeName,
     overrides: Overrides = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", help="A model folder; default: the recipe's last stage.")
-    ] = None,
+    model: ModelFolder = None,
     name: Annotated[str, typer.Option("--name", help="Results go to evaluate/NAME.")] = FINAL,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Measure the videos that are there again; draw none.")

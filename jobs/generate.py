@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.shell import Debug, Json, Rows, Summary, execute
+from jobs.shell import Debug, Json, ModelOrRun, Rows, Summary, execute
 from jobs.submittable import submittable
 
 
@@ -27,9 +27,7 @@ def generate(
             "the column prompt and, where wanted, motion, image and seed.",
         ),
     ] = None,
-    model: Annotated[Path, typer.Option("--model", help="A model folder, or a run's folder.")] = Path(
-        "runs/demo"
-    ),
+    model: ModelOrRun = Path("runs/demo"),
     out: Annotated[Path, typer.Option("--out", help="Folder for mp4, GIF and contact sheet.")] = Path(
         "runs/generated"
     ),

@@ -7,14 +7,19 @@ import typer
 
 from jobs.shell import Debug, Json, Rows, Summary, execute
 from jobs.submittable import submittable
+from pipelines.storage import storage_path
 
 
 @submittable
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that was curated.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", parser=storage_path, help="A run directory that was curated.")
+    ],
     other: Annotated[
         Path | None,
-        typer.Option("--with", metavar="OTHER_RUN", help="Another run directory to compare this one with."),
+        typer.Option(
+            "--with", metavar="OTHER_RUN", parser=storage_path, help="Another run directory to compare with."
+        ),
     ] = None,
     json_output: Json = False,
     debug: Debug = False,

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.shell import Debug, Json, Rows, Summary, execute
+from jobs.shell import Debug, Json, Rows, RunFolder, Summary, execute
 from jobs.submittable import submittable
+from pipelines.storage import storage_path
 
 SHOWN_PATHS = 8
 
@@ -24,7 +25,8 @@ runs = typer.Typer(
 @submittable
 def list_(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where the runs are, or one of them.")
+        Path,
+        typer.Argument(metavar="[FOLDER]", parser=storage_path, help="Where the runs are, or one of them."),
     ] = Path("runs"),
     json_output: Json = False,
     debug: Debug = False,
@@ -67,7 +69,7 @@ def _told(run: dict[str, Any]) -> Iterator[str]:
 @runs.command()
 @submittable
 def clean(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunFolder,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     json_output: Json = False,
     debug: Debug = False,

@@ -8,11 +8,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
 from jobs.sealed import SEALED, open_sealed
+from pipelines.storage import storage_path
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 PIPE_COLUMNS = 240
@@ -39,6 +41,16 @@ Overrides = Annotated[
         help="Settings that differ from the recipe's, such as data.limit=100.",
         show_default=False,
     ),
+]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", parser=storage_path, help="A run directory, or its s3:// address.")
+]
+ModelOrRun = Annotated[
+    Path, typer.Option("--model", parser=storage_path, help="A model folder, or a run directory.")
+]
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option("--model", parser=storage_path, help="A model folder; default: the recipe's last stage."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]

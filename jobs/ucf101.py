@@ -6,8 +6,19 @@ from typing import Annotated, Any
 import typer
 
 from jobs.run import metric_rows, mlflow_command
-from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, duration, execute
+from jobs.shell import (
+    Debug,
+    Json,
+    ModelFolder,
+    Overrides,
+    RecipeName,
+    Rows,
+    Summary,
+    duration,
+    execute,
+)
 from jobs.submittable import submittable
+from pipelines.storage import storage_path
 
 SPLITS = ("train", "test", "all")
 NAME = "ucf101"
@@ -23,9 +34,7 @@ def ucf101(
         Path, typer.Option("--splits", metavar="FOLDER", help="ucfTrainTestlist, with UCF101's split files.")
     ],
     overrides: Overrides = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", help="A model folder; default: the recipe's last stage.")
-    ] = None,
+    model: ModelFolder = None,
     clips: Annotated[
         int | None,
         typer.Option(
@@ -72,7 +81,7 @@ def ucf101(
         from pipelines.workflow import exclusive
 
         wanted = Ucf101Settings(videos, splits, split, number, clips, first_frame == "real")  # type: ignore[arg-type]
-        with exclusive(Path(settings.run_directory)):
+        with exclusive(storage_path(settings.run_directory)):
             return evaluate_ucf101(settings, wanted, model=model, name=name)
 
     execute("UCF101", work, ucf101_rows, json_output=json_output, debug=debug)

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -66,7 +66,8 @@ class FactorizedDreamerPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->motion_encoder->image_encoder->unet->vae"
-    _optional_components = ("motion_encoder", "motion_tokenizer", "image_encoder")
+    # A list: diffusers adds another one to it.
+    _optional_components: ClassVar = ["motion_encoder", "motion_tokenizer", "image_encoder"]
 
     unet: FactorizedUNet
     vae: Any

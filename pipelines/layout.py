@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pipelines.storage import storage_path
+
+if TYPE_CHECKING:
+    from pipelines.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -9,6 +15,11 @@ class RunLayout:
     """Paths of everything in one run directory."""
 
     root: Path
+
+    @classmethod
+    def of(cls, recipe: "Recipe") -> Self:
+        """Of a recipe's run directory, which may be on object storage."""
+        return cls(storage_path(recipe.run_directory))
 
     @property
     def recipe(self) -> Path:

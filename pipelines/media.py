@@ -9,6 +9,9 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pipelines.files import whole_file
+from pipelines.storage import local_copy
+
 Captioned = tuple[str, np.ndarray]
 """A caption and its frames (T, H, W, 3) uint8."""
 
@@ -32,10 +35,11 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 12) -> P
     """
     frames = _checked(frames)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), "edge")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     rate = Fraction(fps).limit_denominator(1001)
-    with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with (
+        whole_file(path) as partial,
+        av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -46,7 +50,6 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 12) -> P
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    partial.replace(path)
     return path
 
 
@@ -58,7 +61,7 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
     if not path.is_file():
         raise FileNotFoundError(f"no video {path}")
     try:
-        with av.open(str(path)) as container:
+        with local_copy(path) as file, av.open(str(file)) as container:
             stream = container.streams.video[0]
             stream.thread_count = 1
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
@@ -72,10 +75,8 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
 
 def write_png(path: Path, picture: np.ndarray) -> Path:
     """Write a picture (H, W, 3) uint8, whole or not at all; parent folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(picture).save(partial, format="PNG")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        Image.fromarray(picture).save(partial, format="PNG")
     return path
 
 
@@ -87,10 +88,12 @@ def write_gif(path: Path, frames: np.ndarray, fps: float, *, height_pixels: int 
     sample = frames[:: max(1, len(frames) // 8)]
     palette = Image.fromarray(np.concatenate(list(sample))).quantize(256, Image.Quantize.MEDIANCUT)
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A GIF counts time in hundredths of a second; below two of them browsers slow down to ten.
     milliseconds = max(20, round(100 / fps) * 10)
-    images[0].save(path, save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+    with whole_file(path) as partial:
+        images[0].save(
+            partial, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0
+        )
     return path
 
 
@@ -116,19 +119,17 @@ def contact_sheet(
     frame_height_pixels: int = 112,
     columns: int = 1,
 ) -> Path:
-    """Write a picture with a row per video: its caption, and below it frames spread evenly over its time.
+    """Write a PNG with a row per video: its caption, and below it frames spread evenly over its time.
 
     The first and the last frame are always among them. With several `columns` rows fill the sheet from
-    left to right. The picture's format follows from the path's suffix.
+    left to right.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
     strips = [_strip(frames, frames_per_row, frame_height_pixels) for _, frames in rows]
     width = max(strip.shape[1] for strip in strips)
     cells = [_cell(caption, strip, width) for (caption, _), strip in zip(rows, strips, strict=True)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(_tile(cells, columns)).save(path)
-    return path
+    return write_png(path, _tile(cells, columns))
 
 
 def video_grid(

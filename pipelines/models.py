@@ -7,7 +7,9 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from pipelines.cache import kept_folder
 from pipelines.cluster import environment
+from pipelines.storage import storage_path
 
 EMBEDDED = Path(__file__).parent / "embedded" / "weights"
 WEIGHT_FILES = (".safetensors", ".json", ".model", ".txt", ".jinja")
@@ -33,11 +35,16 @@ def _repository(folder: str) -> str:
 
 
 def resolve_model(path: str) -> Path:
-    """Folder of a model; `embedded://NAME` is one that ships with the package.
+    """Folder of a model on this machine; `embedded://NAME` is one that ships with the package.
+
+    One on object storage is fetched once and kept.
 
     Raises FileNotFoundError that names the folder and how to get it.
     """
-    folder = EMBEDDED / path.removeprefix("embedded://") if path.startswith("embedded://") else Path(path)
+    if path.startswith("embedded://"):
+        folder = EMBEDDED / path.removeprefix("embedded://")
+    else:
+        folder = kept_folder(storage_path(path))
     if not folder.is_dir():
         fetch = (
             f"`dreamer embedded models {EMBEDDED}` trains it"

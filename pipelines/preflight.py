@@ -8,6 +8,7 @@ from math import ceil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes, model_config, model_json, vae_factor
 from pipelines.models import is_clip_text, resolve_model
@@ -16,6 +17,7 @@ from pipelines.preflight_evaluation import evaluation_faults
 from pipelines.preflight_machine import memory_faults, resource_faults
 from pipelines.recipe import Recipe, RecipeError
 from pipelines.secrets import missing_variables, with_variables
+from pipelines.storage import StorageError, storage_path
 
 STEPS = ("curate", "train", "evaluate")
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -322,7 +324,7 @@ def bucket_faults(recipe: Recipe) -> Faults:
 
 def directory_faults(recipe: Recipe) -> Faults:
     if "://" in recipe.run_directory:
-        yield f"run_directory: {recipe.run_directory} is no folder; give one on this or a mounted disk"
+        yield from _storage_faults(recipe.run_directory)
         return
     folder = Path(recipe.run_directory).absolute()
     existing = _existing(folder)
@@ -330,6 +332,20 @@ def directory_faults(recipe: Recipe) -> Faults:
         yield f"run_directory: {existing} is a file; choose another with run_directory=FOLDER"
     elif not os.access(existing, os.W_OK | os.X_OK):
         yield f"run_directory: {existing} cannot be written to; choose another with run_directory=FOLDER"
+
+
+def _storage_faults(place: str) -> Faults:
+    try:
+        probe = storage_path(place) / ".probe"
+        write_text(probe, "")
+        probe.unlink()
+    except StorageError as error:
+        yield f"run_directory: {error}"
+    except Exception as error:  # every kind of object storage has errors of its own
+        yield (
+            f"run_directory: {place} cannot be written to ({type(error).__name__}: {error}): is the bucket "
+            "there, and are the credentials (for S3 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …) set here?"
+        )
 
 
 def disk_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
@@ -379,7 +395,14 @@ def _weight_bytes(path: str, part: str) -> int:
 
 def tracking_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     uri = recipe.tracking.uri
-    if uri is None or not {"train", "evaluate"} & set(steps):
+    if not {"train", "evaluate"} & set(steps):
+        return
+    if uri is None:
+        if "://" in recipe.run_directory:
+            yield (
+                "tracking.uri: MLflow's own SQLite file cannot lie on object storage; give the server of the "
+                "cluster, tracking.uri=http://HOST:PORT"
+            )
         return
     if missing := missing_variables(uri):
         yield f"tracking.uri: {', '.join(missing)} is not set; export it, and hand it on to a job with --env"

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipelines.recipe import Recipe, RecipeError, Settings
+from pipelines.storage import storage_path
 
 RECIPES = Path(__file__).parent.parent / "jobs" / "recipes"
 SOURCES = RECIPES / "sources"
@@ -15,7 +16,7 @@ SOURCES = RECIPES / "sources"
 
 def find_recipe(name: str) -> Path:
     """A recipe file by path, or by the name of one that ships with the package."""
-    for path in (Path(name), RECIPES / f"{name}.yaml"):
+    for path in (storage_path(name), RECIPES / f"{name}.yaml"):
         if path.is_file():
             return path
     shipped = sorted(path.stem for path in RECIPES.glob("*.yaml"))

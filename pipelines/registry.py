@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from pipelines.cache import kept_folder
 from pipelines.files import link_or_copy
 from pipelines.recipe import Recipe, TrackingSettings, with_absolute_paths
 
@@ -61,6 +62,7 @@ def register(client: Any, recipe: Recipe, model: FinishedModel, sending: Callabl
     for known in client.search_model_versions(f"name = '{name}' and run_id = '{model.run_id}'"):
         if known.tags.get(FINGERPRINT) == model.fingerprint:
             return known.version
+    model = replace(model, folder=kept_folder(model.folder))
     artifacts = client.get_run(model.run_id).info.artifact_uri
     with tempfile.TemporaryDirectory(prefix="dreamer-model-") as temporary:
         described = _describe(Path(temporary), recipe, model)

@@ -7,17 +7,17 @@ stays. A run is locked meanwhile as by a command that works on it, so neither me
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import write_json
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.recipe_file import load_recipe
+from pipelines.storage import file_system, is_remote, remove_tree
 from pipelines.training.checkpoint import read_position, whole_checkpoints
-from pipelines.workflow import write_whole
 
 KINDS = {
     "old shards": "shards of other settings, of which the manifest knows nothing",
@@ -29,10 +29,10 @@ KINDS = {
 }
 # By folder; of checkpoints those that are not whole.
 UNFINISHED = {
-    "": (".*.json.[0-9]*", ".*.yaml.[0-9]*"),
-    "data": ("**/*.tmp", "sources.partial", ".*.json.[0-9]*"),
-    "train": ("**/.writing*", "*/samples/.*.partial", ".ray", ".*.json.[0-9]*", "*/checkpoints/step-*"),
-    "evaluate": ("**/.*.partial", "*/.*.json.[0-9]*"),
+    "": (".*.partial",),
+    "data": ("**/.*.partial", "sources.partial"),
+    "train": ("**/.*.partial", ".ray", "*/checkpoints/step-*"),
+    "evaluate": ("**/.*.partial",),
 }
 # UNIT-STAMP[-PART]: a file with another name is not one that curation wrote.
 OF_A_UNIT = re.compile(r"(?P<unit>\d{5})-(?P<stamp>[0-9a-f]{8})(-\d{3,})?")
@@ -139,19 +139,20 @@ def spare_checkpoints(layout: RunLayout, recipe: Recipe) -> Iterator[Path]:
 
 def unfinished_files(layout: RunLayout) -> Iterator[Path]:
     """Files under the names that they have while they are written; nobody writes while the run is locked."""
-    for folder, patterns in UNFINISHED.items():
-        for pattern in patterns:
-            for path in (layout.root / folder).glob(pattern):
-                if path.parent.name != "checkpoints" or not _is_whole(path):
-                    yield path
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    return checkpoint in whole_checkpoints(checkpoint.parent)
+    found = {
+        path
+        for folder, patterns in UNFINISHED.items()
+        for pattern in patterns
+        for path in (layout.root / folder).glob(pattern)
+        if path.parent.name != "checkpoints" or path not in whole_checkpoints(path.parent)
+    }
+    return (path for path in sorted(found) if not found.intersection(path.parents))
 
 
 def freed_bytes(removals: list[Removal]) -> dict[str, int]:
     """Bytes that each kind gives back: a file with another name elsewhere gives back none."""
+    if removals and is_remote(removals[0].path):
+        return _freed_objects(removals)
     files = [(removal.kind, found) for removal in removals for found in _stats(removal.path)]
     going: dict[tuple[int, int], int] = {}
     for _, found in files:
@@ -161,6 +162,14 @@ def freed_bytes(removals: list[Removal]) -> dict[str, int]:
     for kind, found in files:
         last = going.pop((found.st_dev, found.st_ino), 0) == found.st_nlink
         freed[kind] = freed.get(kind, 0) + (found.st_size if last else 0)
+    return freed
+
+
+def _freed_objects(removals: list[Removal]) -> dict[str, int]:
+    freed: dict[str, int] = {}
+    for removal in removals:
+        fs, key = file_system(removal.path)
+        freed[removal.kind] = freed.get(removal.kind, 0) + fs.du(key)
     return freed
 
 
@@ -179,7 +188,7 @@ def remove(run: Path, removals: list[Removal]) -> None:
         _forget_files(record, removals)
     for removal in removals:
         if removal.path.is_dir() and not removal.path.is_symlink():
-            shutil.rmtree(removal.path)
+            remove_tree(removal.path)
         else:
             removal.path.unlink(missing_ok=True)
 
@@ -196,4 +205,4 @@ def _forget_files(record: Path, removals: list[Removal]) -> None:
         if not gone & {record.parent / name, *(record.parent / name).parents}
     }
     if left != books["files"]:
-        write_whole(record, json.dumps({**books, "files": left}, indent=2) + "\n")
+        write_json(record, {**books, "files": left})

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 import yaml
 
 from pipelines.layout import RunLayout
+from pipelines.storage import is_remote, parquet_dataset
 from pipelines.training.log import tail_log
 
 DEPTH = 3  # folders below the one that is asked about
@@ -71,12 +72,8 @@ def run_state(folder: Path) -> RunState:
 
 
 def _kept_clips(layout: RunLayout) -> int | None:
-    files = [str(file) for file in sorted(layout.clips.glob("*.parquet"))]
-    return (
-        ds.dataset(files, format="parquet").count_rows(filter=ds.field("verdict") == "kept")
-        if files
-        else None
-    )
+    files = sorted(layout.clips.glob("*.parquet"))
+    return parquet_dataset(files).count_rows(filter=pc.field("verdict") == "kept") if files else None
 
 
 def _stage_state(layout: RunLayout, stage: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +85,9 @@ def _stage_state(layout: RunLayout, stage: dict[str, Any]) -> dict[str, Any]:
 
 def occupied(folder: Path) -> tuple[int, float]:
     """(bytes of all files, a file with several names once; time of the last change)."""
+    if is_remote(folder):
+        stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        return sum(found.st_size for found in stats), max(found.st_mtime for found in stats)
     sizes: dict[tuple[int, int], int] = {}
     changed = folder.stat().st_mtime
     for parent, _, names in os.walk(folder):

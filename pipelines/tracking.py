@@ -1,25 +1,26 @@
 """MLflow as training and evaluation use it: where a recipe's runs are, and what goes into them."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipelines.layout import RunLayout
+from pipelines.lock import hold
 from pipelines.recipe import Recipe
 from pipelines.secrets import with_variables
 
 PARAMS_PER_REQUEST = 100  # MLflow takes no more
 PARAM_CHARACTERS = 6000
 SQLITE = "sqlite:///"
+OPENING_SECONDS = 120.0  # for others to make the tables: 5 s each on a busy machine
 
 
 def tracking_uri(recipe: Recipe) -> str:
     """Where a recipe's runs are kept: its own setting, as it is written, or SQLite in the run directory."""
     if recipe.tracking.uri:
         return recipe.tracking.uri
-    return f"{SQLITE}{RunLayout(Path(recipe.run_directory).absolute()).mlflow}"
+    return f"{SQLITE}{RunLayout.of(recipe).mlflow.absolute()}"
 
 
 def open_experiment(recipe: Recipe) -> tuple[Any, str]:
@@ -34,7 +35,7 @@ def open_experiment(recipe: Recipe) -> tuple[Any, str]:
         if found is not None:
             return client, found.experiment_id
         # A local store would otherwise keep artifacts wherever the command happens to be started.
-        root = Path(recipe.run_directory).absolute() / "mlflow_artifacts"
+        root = RunLayout.of(recipe).root.absolute() / "mlflow_artifacts"
         location = root.as_uri() if uri.startswith(SQLITE) else None
         return client, client.create_experiment(name, artifact_location=location)
 
@@ -46,9 +47,7 @@ def _opening(uri: str) -> Iterator[None]:
         yield
         return
     file = Path(uri.removeprefix(SQLITE))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_name(f".{file.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with hold(file.with_name(f".{file.name}.lock"), wait_seconds=OPENING_SECONDS):
         yield
 
 

@@ -1,9 +1,7 @@
 """The steps of one recipe in order, each skipped when its output is whole and current."""
 
-import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,8 +13,10 @@ import yaml
 
 from pipelines.cluster import start_ray
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
+from pipelines.files import write_json, write_text
 from pipelines.fingerprint import file_sha256, fingerprint, recipe_fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
+from pipelines.lock import HeldError, hold
 from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
@@ -57,13 +57,13 @@ def run_recipe(recipe: Recipe, steps: tuple[str, ...] = STEPS, **options: bool) 
     """
     preflight(recipe, steps)
     recipe = with_absolute_paths(recipe)
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     with exclusive(layout.root):
         recipe = remember_exclusions(recipe, layout)
         write_recipe(recipe, layout)
         records = run_steps(steps_of(recipe, layout), recipe, steps, **options)
         summary = _summary(recipe, layout, records)
-        write_whole(layout.summary, json.dumps(summary, indent=2, default=str) + "\n")
+        write_json(layout.summary, summary, default=str)
     return summary
 
 
@@ -103,7 +103,7 @@ def run_steps(
 def prepared(recipe: Recipe, steps: tuple[str, ...]) -> Iterator[RunLayout]:
     """Everything that work beside the recipe's own steps needs: preflight, the run directory, Ray."""
     preflight(recipe, steps)
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     with exclusive(layout.root), start_ray():
         yield layout
 
@@ -176,7 +176,7 @@ def _do(step: Step, recipe: Recipe, **options: bool) -> Summary:
         "summary": summary,
         "files": _files(step),
     }
-    write_whole(step.record, json.dumps(record, indent=2, default=str) + "\n")
+    write_json(step.record, record, default=str)
     _say(f"{step.name}: done in {record['seconds']:.0f} s")
     return record
 
@@ -216,7 +216,7 @@ def _summary(recipe: Recipe, layout: RunLayout, records: dict[str, Summary]) -> 
 def write_recipe(recipe: Recipe, layout: RunLayout) -> None:
     """recipe.yaml: the recipe as resolved. It can be run again as it is."""
     settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
-    write_whole(layout.recipe, f"# fingerprint: {recipe_fingerprint(recipe)}\n{settings}")
+    write_text(layout.recipe, f"# fingerprint: {recipe_fingerprint(recipe)}\n{settings}")
 
 
 def table_stamp(data: DataSettings) -> str:
@@ -238,30 +238,17 @@ def _judging_folders(recipe: Recipe) -> list[str]:
     return [path for path in (recipe.models.video_classifier, videomae) if path is not None]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under another name, then rename it: a file that exists is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
-
-
 @contextmanager
 def exclusive(run_directory: Path) -> Iterator[None]:
     """Hold a run directory for this process; the lock goes with the process, however it ends."""
-    run_directory.mkdir(parents=True, exist_ok=True)
-    with (run_directory / ".lock").open("a+") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
+            held.enter_context(hold(run_directory / ".lock"))
+        except HeldError as error:
             raise WorkflowError(
-                f"process {lock.read().strip() or '(unknown)'} is at work in {run_directory}; wait for it, "
+                f"{error.owner} is at work in {run_directory}; wait for it, "
                 "or choose another folder with run_directory=FOLDER"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
         yield
 
 

@@ -20,7 +20,7 @@ class ArmRun:
 
     @property
     def layout(self) -> RunLayout:
-        return RunLayout(Path(self.recipe.run_directory))
+        return RunLayout.of(self.recipe)
 
     def __str__(self) -> str:
         return f"{self.arm}, seed {self.seed}"
@@ -79,4 +79,4 @@ def _arm_recipe(recipe: Recipe, name: str, arm: Arm | None, seed: int) -> Recipe
 
 
 def ablation_folder(recipe: Recipe) -> Path:
-    return Path(recipe.run_directory) / "ablate"
+    return RunLayout.of(recipe).root / "ablate"

@@ -3,19 +3,21 @@
 import json
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipelines.ablation.arms import ArmRun, ablate_settings, ablation_folder, arm_runs
 from pipelines.ablation.table import ablation_table
-from pipelines.files import link_tree
+from pipelines.files import link_tree, whole_file, write_json
 from pipelines.layout import RunLayout
 from pipelines.preflight import preflight
 from pipelines.progress import track
 from pipelines.recipe import Recipe, with_absolute_paths
-from pipelines.workflow import current_record, exclusive, run_recipe, steps_of, write_recipe, write_whole
+from pipelines.storage import is_remote
+from pipelines.workflow import current_record, exclusive, run_recipe, steps_of, write_recipe
 
 Metrics = dict[str, float]
 SAID_LINES = 5  # of a failed run's log, in the error
@@ -87,7 +89,7 @@ def _run_all(recipe: Recipe, runs: list[ArmRun], command: Sequence[str], paralle
 def current_metrics(recipe: Recipe) -> Metrics | None:
     """Metrics of a run all of whose steps are whole and current; None otherwise."""
     recipe = with_absolute_paths(recipe)
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     if not layout.recipe.is_file():
         return None
     records = {step.name: current_record(step) for step in steps_of(recipe, layout)}
@@ -107,7 +109,7 @@ class Children:
 
     def run(self, arguments: list[str], log: Path) -> int:
         """Exit code of a command whose output goes to `log`."""
-        with log.open("ab") as said:
+        with _on_this_machine(log) as file, file.open("ab") as said:
             with self.lock:
                 if self.closed:
                     return -1
@@ -127,6 +129,16 @@ class Children:
             self.closed = True
             for process in self.running:
                 process.terminate()
+
+
+@contextmanager
+def _on_this_machine(log: Path) -> Iterator[Path]:
+    """Where a process can write to while it runs; a log on object storage is there when it has ended."""
+    if is_remote(log):
+        with whole_file(log) as partial:
+            yield partial
+    else:
+        yield log
 
 
 def _run(run: ArmRun, base: Recipe, command: Sequence[str], children: Children) -> Metrics:
@@ -151,10 +163,10 @@ def _share_curation(run: ArmRun, base: Recipe) -> None:
     if data.exists():
         return
     first = RunLayout(run.layout.root.with_name(f"seed-{base.seed}")).data
-    sources = [first] + [RunLayout(Path(base.run_directory)).data] * (run.recipe.data == base.data)
+    sources = [first] + [RunLayout.of(base).data] * (run.recipe.data == base.data)
     for source in sources:
         if source != data and (source / "step.json").is_file():
-            return link_tree(source, data)
+            return link_tree(source, data, marker="step.json")
 
 
 def _write_table(recipe: Recipe, runs: list[ArmRun], done: list[tuple[ArmRun, Metrics]]) -> dict[str, Any]:
@@ -162,7 +174,5 @@ def _write_table(recipe: Recipe, runs: list[ArmRun], done: list[tuple[ArmRun, Me
     for run, metrics in done:
         values[run.arm][run.seed] = metrics
     table = ablation_table(ablate_settings(recipe), values, sorted({run.seed for run in runs}))
-    write_whole(
-        ablation_folder(recipe) / "ablation.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-    )
+    write_json(ablation_folder(recipe) / "ablation.json", table)
     return table

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,7 @@ class BareKernels:
     """The libraries' calls for every file that the pipeline could read, once for all its copies."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.layout = recipe, RunLayout(Path(recipe.run_directory))
+        self.recipe, self.layout = recipe, RunLayout.of(recipe)
         self.networks = Networks(recipe)
         self.seconds = dict.fromkeys((*SCORE_KERNELS, *PRECOMPUTE_KERNELS), 0.0)
         self.cuts: dict[str, list[float]] = {}

@@ -144,7 +144,7 @@ def beside_the_run(recipe: Recipe) -> Iterator[Recipe]:
     assert recipe.train is not None
     read_index(recipe, recipe.train.stages[0])
     with tempfile.TemporaryDirectory() as folder:
-        RunLayout(Path(folder)).data.symlink_to(RunLayout(Path(recipe.run_directory)).data)
+        RunLayout(Path(folder)).data.symlink_to(RunLayout.of(recipe).data)
         yield recipe.model_copy(update={"run_directory": folder})
 
 
@@ -322,7 +322,7 @@ def seconds_to_first_step(recipe: Recipe, command: Sequence[str]) -> dict[str, f
     Raises BenchmarkError with what the command said when it failed.
     """
     assert recipe.train is not None
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     write_recipe(recipe, layout)
     log = layout.log(f"first-1-steps/{recipe.train.stages[0].name}")
     arguments = [*command, str(layout.recipe), "--limit-steps", "1", "--json"]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.curation.captions import RULES_VERSION, CaptionSplit, split_caption
 from pipelines.curation.clip_table import clips_path, write_table
@@ -22,6 +21,7 @@ from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.progress import track
 from pipelines.recipe import CaptionSettings, Recipe
+from pipelines.storage import read_table
 
 WRITTEN_AT_ONCE = 16_384  # captions; what a killed run asks the model again, at most
 # `refused` says why the model's answer was not taken: both parts are then the rules'.
@@ -139,7 +139,7 @@ def split_unit(unit: int, layout: RunLayout, stamp: str, model: Any) -> None:
 def missing_captions(unit: int, layout: RunLayout, stamp: str) -> list[str]:
     """Kept captions without a split, sorted: batches must not depend on the order of the table."""
     there = {row["caption"] for row in _known_splits(splits_path(layout, unit, stamp))}
-    clips = pq.read_table(clips_path(layout, unit), columns=["caption", "verdict"]).to_pylist()
+    clips = read_table(clips_path(layout, unit), columns=["caption", "verdict"]).to_pylist()
     return sorted({clip["caption"] for clip in clips if clip["verdict"] == KEPT} - there)
 
 
@@ -153,4 +153,4 @@ def count_refused(unit: int, layout: RunLayout, stamp: str) -> Counter[str | Non
 
 
 def _known_splits(path: Path) -> list[dict[str, Any]]:
-    return pq.read_table(path, schema=SCHEMA).to_pylist() if path.is_file() else []
+    return read_table(path, schema=SCHEMA).to_pylist() if path.is_file() else []

@@ -7,7 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.files import whole_file
 from pipelines.layout import RunLayout
+from pipelines.storage import parquet_dataset, read_table
 
 SCHEMA = pa.schema(
     [
@@ -58,10 +60,8 @@ def clips_path(layout: RunLayout, unit: int) -> Path:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.rename(path)
+    with whole_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def complete(table: pa.Table, columns: Iterable[str]) -> pa.Table:
@@ -78,9 +78,8 @@ def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | No
     Raises FileNotFoundError when the run directory has none.
     """
     import pyarrow.compute as pc
-    import pyarrow.dataset as ds
 
-    if not any(layout.clips.glob("*.parquet")):
+    if not (paths := sorted(layout.clips.glob("*.parquet"))):
         raise FileNotFoundError(f"no clip table in {layout.clips}: run `dreamer curate` first")
     conditions = [
         pc.field(name) == value for name, value in (("split", split), ("verdict", verdict)) if value
@@ -88,15 +87,14 @@ def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | No
     wanted = None
     for condition in conditions:
         wanted = condition if wanted is None else wanted & condition
-    paths = [str(path) for path in sorted(layout.clips.glob("*.parquet"))]
-    table = ds.dataset(paths, schema=SCHEMA, format="parquet").to_table(filter=wanted)
+    table = parquet_dataset(paths, schema=SCHEMA).to_table(filter=wanted)
     return table.sort_by([("clip_id", "ascending"), ("source_id", "ascending")])
 
 
 def mark_failed(layout: RunLayout, unit: int, failed: Mapping[str, Sequence[str]]) -> None:
     """Enter clips that could not be read again in the clip table."""
     path = clips_path(layout, unit)
-    table = pq.read_table(path)
+    table = read_table(path)
     rows = table.to_pylist()
     for row in rows:
         if row["clip_id"] in failed:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.curation.clip_table import clips_path
 from pipelines.curation.verdicts import EXCLUDED, KEPT
 from pipelines.layout import RunLayout
+from pipelines.storage import read_table
 
 HASH_BITS = 64
 SEVERAL = 0  # in place of a source: the picture is in more than one
@@ -58,7 +58,7 @@ def kept_pictures(units: Iterable[int], parts: int, layout: RunLayout) -> Any:
     found = [np.empty(0, PICTURE)]
     for unit in units:
         columns = ["clip_id", "source_id", "phash", "verdict", "reason"]
-        table = pq.read_table(clips_path(layout, unit), columns=columns)
+        table = read_table(clips_path(layout, unit), columns=columns)
         stands = (pc.field("verdict") == KEPT) | (pc.field("reason") == EXCLUDED)
         table = table.filter(stands & pc.field("phash").is_valid())
         rows = np.empty(len(table), PICTURE)

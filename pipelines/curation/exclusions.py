@@ -7,6 +7,7 @@ lift an exclusion, take its line out of RUN/data/excluded_sources.txt.
 from pathlib import Path
 
 from pipelines.curation.verdicts import CurationError
+from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 
@@ -28,11 +29,7 @@ def remember_exclusions(recipe: Recipe, layout: RunLayout) -> Recipe:
     if not Path(file).is_file():
         raise CurationError(f"data.exclude_sources: no file {file}; give one with a source id on each line")
     sources = excluded_sources(layout) | _read(Path(file))
-    path = _list_path(layout)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(f"{source}\n" for source in sorted(sources)), encoding="utf-8")
-    temporary.rename(path)
+    write_text(_list_path(layout), "".join(f"{source}\n" for source in sorted(sources)))
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"exclude_sources": None})})
 
 

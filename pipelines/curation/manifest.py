@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipelines.curation import clip_table
 from pipelines.curation.verdicts import KEPT
+from pipelines.files import write_json
 from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe
+from pipelines.storage import read_table
 
 PRECOMPUTE_VERSION = 4  # raise when the same settings give other bytes
 CLIP_COLUMNS = (
@@ -47,7 +47,7 @@ def precompute_fingerprint(recipe: Recipe) -> str:
 
 def wanted_rows(layout: RunLayout, unit: int, recipe: Recipe) -> list[Row]:
     """Kept clips of a unit that get shards, sorted by clip id."""
-    rows = pq.read_table(clip_table.clips_path(layout, unit), columns=list(CLIP_COLUMNS)).to_pylist()
+    rows = read_table(clip_table.clips_path(layout, unit), columns=list(CLIP_COLUMNS)).to_pylist()
     splits = recipe.curation.precompute.splits
     kept = [row for row in rows if row["verdict"] == KEPT and row["split"] in splits]
     return sorted(kept, key=lambda row: row["clip_id"])
@@ -75,11 +75,7 @@ def read_manifest(layout: RunLayout, unit: int) -> dict[str, Any] | None:
 
 
 def write_manifest(layout: RunLayout, unit: int, manifest: dict[str, Any]) -> None:
-    path = manifest_path(layout, unit)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    temporary.rename(path)
+    write_json(manifest_path(layout, unit), manifest)
 
 
 def unit_is_current(layout: RunLayout, unit: int, rows: list[Row], stamp: str) -> bool:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
 from pipelines.curation.caption_splits import splitter_of, splitting_fingerprint
@@ -31,6 +30,7 @@ from pipelines.curation.video import cover_scale
 from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, CurationSettings, FilterSettings, Recipe
+from pipelines.storage import read_table
 
 NAMED_SOURCES = 10  # of those that could not be read, in the summary; the clip table has all
 Row = dict[str, Any]
@@ -147,7 +147,7 @@ def settle_unit(
     each bucket.
     """
     path = clips_path(layout, unit)
-    rows = pq.read_table(path, schema=clip_table.SCHEMA).to_pylist()
+    rows = read_table(path, schema=clip_table.SCHEMA).to_pylist()
     changes = [_change(row, excluded, duplicates) for row in rows]
     if any(changes):
         changed = [row | change for row, change in zip(rows, changes, strict=True)]
@@ -168,7 +168,7 @@ def caption_unit(
     split = cache(splitter_of(unit, recipe, layout, splitting_stamp))  # clips of a source share its caption
     whole = recipe.curation.captions.motion == "whole"
     path = clips_path(layout, unit)
-    rows = pq.read_table(path, schema=clip_table.SCHEMA).to_pylist()
+    rows = read_table(path, schema=clip_table.SCHEMA).to_pylist()
     for row in rows:
         if found := split(row["caption"]):
             row["appearance_caption"] = found.appearance
@@ -210,7 +210,7 @@ def count_unit(unit: int, layout: RunLayout) -> dict[str, Any]:
     A source is kept if any of its clips is, else quarantined, failed or filtered, in this order.
     """
     columns = ["source_id", "clip_id", "verdict", "reason", "bucket"]
-    rows = pq.read_table(clips_path(layout, unit), columns=columns).to_pylist()
+    rows = read_table(clips_path(layout, unit), columns=columns).to_pylist()
     verdicts: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         verdicts[row["source_id"]].add(row["verdict"])

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import start_ray
@@ -33,6 +32,7 @@ from pipelines.curation.score import score_unit, scoring_fingerprint, unscored_s
 from pipelines.curation.sources import divide_sources, read_sources, shrinking, unit_of
 from pipelines.curation.unit_tasks import over_units, unit_stream
 from pipelines.curation.verdicts import KEPT, REASONS, VERDICTS, CurationError
+from pipelines.files import write_json
 from pipelines.layout import RunLayout
 from pipelines.progress import track
 from pipelines.recipe import DecodeSettings, Recipe, with_absolute_paths
@@ -58,7 +58,7 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
     ids, nothing kept, books that do not balance).
     """
     recipe = with_absolute_paths(recipe)
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     seconds: dict[str, float] = {}
     peaks = Peaks()
     forget_peak()
@@ -115,10 +115,7 @@ def fixed_units(layout: RunLayout, recipe: Recipe) -> int:
         if units is None:
             sources = sum(1 for _ in read_sources(recipe.data.model_copy(update={"limit": None})))
             units = max(LEAST_UNITS, -(-sources // SOURCES_PER_UNIT))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"units": units}) + "\n")
-        temporary.rename(path)
+        write_json(path, {"units": units})
     return int(json.loads(path.read_text())["units"])
 
 

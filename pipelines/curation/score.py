@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
 from pipelines.curation.decode import DecoderError, DecoderProcess, beat
@@ -28,6 +27,7 @@ from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import CurationSettings, Recipe, Settings, ShotSettings
+from pipelines.storage import read_table
 
 SCORING_VERSION = 5  # raise when the same settings give other rows
 IMAGE_SCORES_VERSION = 1  # the same, of image embedding and text match alone
@@ -152,7 +152,7 @@ def _earlier_pictures(layout: RunLayout, unit: int) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for path in sorted(layout.scores.glob(f"{unit:05d}-*.parquet"), key=lambda path: path.stat().st_mtime):
         of_file: dict[str, list[Row]] = {}
-        for row in pq.read_table(path, columns=columns).to_pylist():
+        for row in read_table(path, columns=columns).to_pylist():
             if row["phash"] is not None:
                 of_file.setdefault(row.pop("source_id"), []).append(row)
         found |= of_file
@@ -183,7 +183,7 @@ def known_rows(
 
 def read_scores(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> pa.Table:
     """Columns of a score file; those that one of an earlier version lacks are null."""
-    return pq.read_table(path, schema=SCHEMA, columns=list(columns))
+    return read_table(path, schema=SCHEMA, columns=list(columns))
 
 
 def _key(row: Row, recipe: Recipe) -> tuple[str, ...]:
@@ -199,7 +199,7 @@ def _identity(source: Row, recipe: Recipe) -> Row:
 
 def forget_failed_sources(path: Path) -> None:
     """Drop the rows of sources that failed or were quarantined, so that they are tried again."""
-    table = pq.read_table(path)
+    table = read_table(path)
     lost = pc.is_in(table["verdict"], pa.array([FAILED, QUARANTINED]))
     if pc.any(lost).as_py():
         clip_table.write_table(path, table.filter(pc.invert(lost)))

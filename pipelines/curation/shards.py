@@ -7,6 +7,7 @@ else that reads them back stands in the schema's metadata under `dreamer` as JSO
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from pipelines.files import whole_file
 from pipelines.layout import RunLayout
+from pipelines.storage import parquet_file
 
 ARRAYS = {
     "latents_mean": "float16",  # (C, T, h, w), scaled
@@ -44,7 +47,7 @@ Row = dict[str, Any]
 
 def shard_metadata(path: Path) -> dict[str, Any]:
     """Bucket, fps, fingerprint, hashes of the networks, and `arrays`: {column: {shape, dtype}}."""
-    metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
+    metadata: dict[str, Any] = json.loads(parquet_file(path).schema_arrow.metadata[METADATA_KEY])
     return metadata
 
 
@@ -94,7 +97,8 @@ class ShardWriter:
         self._writer: pq.ParquetWriter | None = None
         self._written_bytes = 0
         self._part_rows = 0
-        self._parts: list[tuple[Path, int]] = []  # (final path, rows)
+        self._parts: list[tuple[Path, int]] = []  # (path, rows)
+        self._unfinished = ExitStack()  # of files that have not their names yet
 
     def add(self, row: Row, metadata: dict[str, Any]) -> None:
         """Append a row; `metadata` is the same for every row of a bucket and unit."""
@@ -104,21 +108,19 @@ class ShardWriter:
             self._write_row_group()
 
     def finish(self) -> list[dict[str, Any]]:
-        """Rename the shards into place; returns their manifest entries."""
+        """Give the shards their names; returns their manifest entries."""
         self._write_row_group()
         self._close_part()
-        for path, _ in self._parts:
-            _temporary(path).rename(path)
+        self._unfinished.close()
         return [self._entry(path, rows) for path, rows in self._parts]
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._writer is not None:
             self._writer.close()
-        for path, _rows in self._parts:
-            _temporary(path).unlink(missing_ok=True)
+        self._unfinished.__exit__(*error)
 
     def _write_row_group(self) -> None:
         if not self._rows:
@@ -135,11 +137,11 @@ class ShardWriter:
 
     def _open_part(self) -> None:
         path = self.layout.shards(self.bucket) / f"{self.stem}-{len(self._parts):03d}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._unfinished.enter_context(whole_file(path))
         schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(self.metadata, sort_keys=True)})
         # Statistics and compression cost time on blobs and save nothing.
         self._writer = pq.ParquetWriter(
-            _temporary(path), schema, compression="none", use_dictionary=False, write_statistics=["clip_id"]
+            partial, schema, compression="none", use_dictionary=False, write_statistics=["clip_id"]
         )
         self._parts.append((path, 0))
 
@@ -180,10 +182,6 @@ class ShardRows:
 
     def _read(self) -> Iterator[Row]:
         for path in self._files:
-            file = pq.ParquetFile(path)
+            file = parquet_file(path)
             for group in range(file.num_row_groups):
                 yield from file.read_row_group(group).to_pylist()
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(path.name + ".tmp")

@@ -8,12 +8,12 @@ import csv
 import hashlib
 import json
 import re
-import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice, pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.curation.verdicts import CurationError
+from pipelines.files import whole_folder
 from pipelines.layout import RunLayout
 from pipelines.recipe import DataSettings, Recipe, RecipeError
+from pipelines.storage import parquet_file, read_table
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("source_id", "source_uri", "license", "split", "labels", "caption")]
@@ -93,10 +95,10 @@ def unit_of(source_id: str, units: int) -> int:
 
 def shrinking(recipe: Recipe) -> str | None:
     """What is wrong when a first look at a few sources would take the others out of a run that has them."""
-    layout, limit = RunLayout(Path(recipe.run_directory)), recipe.data.limit
+    layout, limit = RunLayout.of(recipe), recipe.data.limit
     if limit is None:
         return None
-    there = sum(pq.read_metadata(file).num_rows for file in (layout.data / "sources").glob("*.parquet"))
+    there = sum(parquet_file(file).metadata.num_rows for file in (layout.data / "sources").glob("*.parquet"))
     if there <= limit:
         return None
     return (
@@ -112,20 +114,11 @@ def divide_sources(data: DataSettings, layout: RunLayout, units: int) -> int:
     holds a partition, and few files are open however many units there are.
     Raises CurationError when the table is empty or an id stands in several rows; nothing is changed then.
     """
-    folder = layout.data / "sources"
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = layout.data / "sources.partial"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
-    scratch.mkdir()
-    try:
-        total = _partition(data, scratch)
+    with whole_folder(layout.data / "sources") as folder, TemporaryDirectory(dir=folder) as scratch:
+        total = _partition(data, Path(scratch))
         if not total:
             raise CurationError(f"{data.table} has no rows")
-        _cut_into_units(scratch, units, data)
-        for path in list(scratch.glob("unit-*.parquet")):
-            path.rename(folder / path.name.removeprefix("unit-"))
-    finally:
-        shutil.rmtree(scratch)
+        _cut_into_units(Path(scratch), folder, units, data)
     return total
 
 
@@ -150,8 +143,8 @@ def _partition(data: DataSettings, scratch: Path) -> int:
     return total
 
 
-def _cut_into_units(scratch: Path, units: int, data: DataSettings) -> None:
-    """unit-UNIT.parquet from the partitions; a unit may begin in one and end in a later one."""
+def _cut_into_units(scratch: Path, folder: Path, units: int, data: DataSettings) -> None:
+    """UNIT.parquet in `folder` from the partitions; a unit may begin in one and end in a later one."""
     begun: list[pa.Table] = []
     done = 0
     for part in range(PARTITIONS):
@@ -163,7 +156,7 @@ def _cut_into_units(scratch: Path, units: int, data: DataSettings) -> None:
         bounds = np.searchsorted(of_unit, np.arange(done, end + 1))
         for unit, (first, last) in enumerate(pairwise(bounds.tolist()), start=done):
             own = rows.slice(first, last - first).drop_columns("place").sort_by("source_id")
-            pq.write_table(own, scratch / f"unit-{unit:05d}.parquet")
+            pq.write_table(own, folder / f"{unit:05d}.parquet")
         begun, done = [rows.slice(int(bounds[-1]))], end
 
 
@@ -173,7 +166,7 @@ def unit_path(layout: RunLayout, unit: int) -> Path:
 
 def unit_sources(layout: RunLayout, unit: int) -> list[Row]:
     """Sources of a unit, sorted by id."""
-    rows: list[Row] = pq.read_table(unit_path(layout, unit)).to_pylist()
+    rows: list[Row] = read_table(unit_path(layout, unit)).to_pylist()
     return rows
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from pipelines.embedded.render import exact_flow, render_clip, stamp
 from pipelines.embedded.wording import appearance, caption, motion
 from pipelines.embedded.world import CLEAN_CRF, Clip, WorldSettings, clips_of_images, world_clips
+from pipelines.files import whole_file
 from pipelines.media import write_mp4, write_png
 from pipelines.progress import track
 
@@ -65,12 +66,10 @@ def write_images(out: Path, settings: WorldSettings) -> Path:
 
 
 def _write_table(table: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Path:
-    unfinished = table.with_name(f"{table.name}.partial")
-    with unfinished.open("w", newline="") as stream:
+    with whole_file(table) as unfinished, unfinished.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows)
-    unfinished.replace(table)
     return table
 
 

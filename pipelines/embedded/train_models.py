@@ -19,6 +19,7 @@ from pipelines.embedded.train_text import train_clip, train_t5
 from pipelines.embedded.train_vae import train_vae
 from pipelines.embedded.wording import caption
 from pipelines.embedded.world import DEFAULT_MOTIONS, WorldSettings, world_clips
+from pipelines.files import whole_folder
 from pipelines.models import load_vae
 
 WORLD = WorldSettings(clips=6000, seed=1)
@@ -70,16 +71,14 @@ def train_models(out: Path, *, steps_share: float = 1.0, world: WorldSettings = 
 
 
 def _save(folder: Path, *parts: Any) -> None:
-    """Save under another name first, so that a folder that exists is whole."""
-    unfinished = folder.with_name(f"{folder.name}.partial")
-    for part in parts:
-        part.save_pretrained(unfinished)
-    unfinished.replace(folder)
+    """Save all parts in one folder."""
+    with whole_folder(folder) as unfinished:
+        for part in parts:
+            part.save_pretrained(unfinished)
 
 
 def _save_parts(folder: Path, parts: Mapping[str, Any]) -> None:
-    """Save each part in a folder of its own, under another name first."""
-    unfinished = folder.with_name(f"{folder.name}.partial")
-    for name, part in parts.items():
-        part.save_pretrained(unfinished / name)
-    unfinished.replace(folder)
+    """Save each part in a folder of its own."""
+    with whole_folder(folder) as unfinished:
+        for name, part in parts.items():
+            part.save_pretrained(unfinished / name)

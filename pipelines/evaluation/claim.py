@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import write_json
+
 NAME = "drawn.json"
 
 
@@ -31,6 +33,4 @@ def claim_folder(folder: Path, videos: Path, fingerprint: str, told: Mapping[str
     videos.mkdir(parents=True, exist_ok=True)
     for piece in videos.rglob(".*.partial"):
         piece.unlink()
-    partial = path.with_name(f".{NAME}.partial")
-    partial.write_text(json.dumps({"fingerprint": fingerprint, **told}, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    write_json(path, {"fingerprint": fingerprint, **told})

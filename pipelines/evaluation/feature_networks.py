@@ -4,7 +4,6 @@ Files are TorchScript, and the recipe pins their SHA-256: another file's numbers
 network says what frames go through (`resize`), how many it takes (`frame_count`) and its hash.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pipelines.cache import cache_folder
 from pipelines.curation.decode import DecoderError
 from pipelines.curation.reach import is_remote
 from pipelines.curation.remote import local_file
 from pipelines.evaluation.protocol import VIDEO_FRAMES
 from pipelines.evaluation.video_classifier import Classified, VideoClassifier
+from pipelines.files import whole_file
 from pipelines.fingerprint import file_sha256
 from pipelines.model_shapes import model_config
 from pipelines.models import frozen, resolve_model, weights_sha256
@@ -60,27 +61,18 @@ def local_network(network: NetworkFile) -> Path:
             raise FeatureNetworkError(f"no network file {path}; give its path or an address")
         _check(path, network)
         return path
-    kept = cache_folder() / (network.sha256 + PurePosixPath(urlsplit(network.file).path).suffix[:8])
+    kept = cache_folder("networks") / (network.sha256 + PurePosixPath(urlsplit(network.file).path).suffix[:8])
     if not (kept.is_file() and file_sha256(str(kept)) == network.sha256):
         _fetch(network, kept)
     return kept
-
-
-def cache_folder() -> Path:
-    """Where fetched networks are kept for the next evaluation."""
-    return (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "factorized_dreamer" / "networks"
-    )
 
 
 def _fetch(network: NetworkFile, kept: Path) -> None:
     try:
         with local_file(network.file) as fetched:
             _check(Path(fetched), network)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_name(f".{kept.name}.{os.getpid()}.partial")  # workers fetch side by side
-            shutil.copyfile(fetched, partial)
-            partial.replace(kept)
+            with whole_file(kept, together=True) as partial:  # workers fetch side by side
+                shutil.copyfile(fetched, partial)
     except DecoderError as error:
         raise FeatureNetworkError(f"{network.file} cannot be fetched: {error.reason}") from error
 

@@ -73,7 +73,7 @@ def conditioning_image(folder: Path, clip: EvaluationClip) -> np.ndarray:
         return read_mp4(video_path(folder, "ground_truth", clip))[0][0]
     from PIL import Image
 
-    with Image.open(image_path(folder, clip)) as image:
+    with image_path(folder, clip).open("rb") as file, Image.open(file) as image:
         return np.asarray(image)
 
 

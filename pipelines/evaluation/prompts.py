@@ -333,7 +333,7 @@ def _settings(recipe: Recipe | None) -> tuple[SamplingSettings, Bucket | None, f
 
 def _read_image(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:  # PIL's own errors are OSErrors
         raise GenerationError(f"{path} is not a picture that can be read: {error}") from error

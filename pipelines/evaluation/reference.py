@@ -15,6 +15,7 @@ from pipelines.curation.reach import reach_of, resolve_uri
 from pipelines.curation.remote import local_file
 from pipelines.curation.video import crop_to
 from pipelines.evaluation.motion import parse_objects
+from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, EvaluateSettings, EvaluationSet, Recipe
 from pipelines.secrets import without_secrets
@@ -76,7 +77,7 @@ def select_clips(recipe: Recipe) -> list[EvaluationClip]:
 
 
 def _split_clips(recipe: Recipe, wanted: EvaluationSet) -> list[EvaluationClip]:
-    settings, layout = evaluate_settings(recipe), RunLayout(Path(recipe.run_directory))
+    settings, layout = evaluate_settings(recipe), RunLayout.of(recipe)
     rows = read_clips(layout, split=wanted.split).to_pylist()
     clips = [clip for row in rows if (clip := _clip(recipe, settings, wanted, row)) is not None]
     if not clips:
@@ -155,10 +156,7 @@ def _with_floor(clips: list[EvaluationClip], settings: EvaluateSettings) -> list
 
 def write_clips(path: Path, clips: Iterable[EvaluationClip]) -> None:
     """One JSON object a line: all that measuring needs to know beside the videos."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in clips))
-    partial.replace(path)
+    write_text(path, "".join(json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in clips))
 
 
 def read_evaluation_clips(path: Path) -> list[EvaluationClip]:

@@ -1,7 +1,6 @@
 """`dreamer evaluate`: held-out clips → drawn videos → measures → metrics, as one Ray Data stream."""
 
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,12 +41,14 @@ from pipelines.evaluation.reference import (
 from pipelines.evaluation.summary import Setting, as_json, flat, summarise
 from pipelines.evaluation.tracking import log_evaluation
 from pipelines.evaluation.watermark import read_mark
+from pipelines.files import write_json, write_text
 from pipelines.fingerprint import fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.media import write_mp4, write_png
 from pipelines.models import weights_sha256
 from pipelines.progress import track
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.storage import remove_tree, storage_path
 
 Row = dict[str, Any]
 REAL, UNTRAINED = "ground_truth", "untrained"
@@ -84,7 +85,7 @@ def evaluate(
     none. Raises EvaluationError, or FileNotFoundError for a model that is not there.
     """
     recipe = with_absolute_paths(recipe)
-    folder = RunLayout(Path(recipe.run_directory)).evaluation(name)
+    folder = RunLayout.of(recipe).evaluation(name)
     if recompute:
         return _recompute(recipe, folder)
     started = time.monotonic()
@@ -96,7 +97,7 @@ def evaluate(
     if not kept:
         _clear(folder)  # before the new protocol is written: no video of another model is ever under it
     write_clips(folder / "clips.jsonl", clips)
-    _write_json(folder / "protocol.json", {"fingerprint": drawn, "model": str(model), "name": name})
+    write_json(folder / "protocol.json", {"fingerprint": drawn, "model": str(model), "name": name})
     plan = Plan(recipe, str(folder), str(model), _networks(recipe), vocabulary_of(clips), kept)
     rows = _stream(plan, clips, "evaluate: draw and measure")
     return _finish(recipe, folder, clips, rows, started)
@@ -112,7 +113,7 @@ class EvaluationWorker:
         if plan.device == "cpu":
             torch.set_num_threads(1)  # parallel by workers; and results that do not depend on the machine
         cv2.setNumThreads(1)
-        self.plan, self.folder = plan, Path(plan.folder)
+        self.plan, self.folder = plan, storage_path(plan.folder)
         self.settings = evaluate_settings(plan.recipe)
         self.measurer = Measurer(plan.networks, plan.vocabulary, plan.device, self.settings.watermark)
         self.reader = ReferenceReader(plan.recipe)
@@ -217,7 +218,7 @@ def _clear(folder: Path) -> None:
     """Remove what an evaluation of another model or recipe left."""
     (folder / "metrics.json").unlink(missing_ok=True)
     for name in ("videos", "reference", "untrained"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+        remove_tree(folder / name)
 
 
 def _finish(
@@ -231,7 +232,7 @@ def _finish(
     metrics, confusion = summarise(rows, _setting(recipe, clips))
     gallery = write_gallery(folder, clips, rows)
     measured = [{key: value for key, value in row.items() if key != "features"} for row in rows]
-    (folder / "measures.jsonl").write_text("".join(json.dumps(row) + "\n" for row in measured))
+    write_text(folder / "measures.jsonl", "".join(json.dumps(row) + "\n" for row in measured))
     data = fingerprint([asdict(clip) | {"uri": Path(clip.uri).name} for clip in clips])
     numbers = flat(metrics)
     report = {
@@ -241,7 +242,7 @@ def _finish(
         "data_fingerprint": data,
         **_protocol(folder),
     }
-    _write_json(folder / "metrics.json", report)
+    write_json(folder / "metrics.json", report)
     return {
         "metrics": numbers,
         "clips": len(clips),
@@ -255,7 +256,7 @@ def _model_folder(recipe: Recipe, model: Path | None) -> Path:
     if model is None:
         if recipe.train is None:
             raise EvaluationError("the recipe trains nothing: name the model with --model FOLDER")
-        model = RunLayout(Path(recipe.run_directory)).model(recipe.train.stages[-1].name)
+        model = RunLayout.of(recipe).model(recipe.train.stages[-1].name)
     if not (model / "model_index.json").is_file():
         raise FileNotFoundError(
             f"no model in {model}: `dreamer train` makes it, or name another with --model FOLDER"
@@ -321,10 +322,3 @@ def _setting(recipe: Recipe, clips: Sequence[EvaluationClip]) -> Setting:
 def _protocol(folder: Path) -> dict[str, Any]:
     path = folder / "protocol.json"
     return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _write_json(path: Path, tree: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(path)

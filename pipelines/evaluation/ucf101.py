@@ -34,11 +34,13 @@ from pipelines.evaluation.ucf101_data import (
 from pipelines.evaluation.ucf101_metrics import Compared, metrics_of
 from pipelines.evaluation.ucf101_prompts import PROMPTS
 from pipelines.evaluation.ucf101_worker import Plan, Ucf101Worker, video_path
+from pipelines.files import write_json
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.media import contact_sheet, read_mp4
 from pipelines.progress import track
 from pipelines.recipe import Recipe, RecipeError, with_absolute_paths
+from pipelines.storage import storage_path
 
 Row = dict[str, Any]
 SHEET_CLASSES, SPARE_CLIPS = 16, 8
@@ -77,7 +79,7 @@ def evaluate_ucf101(
     classes = read_split(settings.videos.absolute(), settings.splits, settings.split, settings.number)
     clips = _clips(recipe, settings, classes)
     plan = _plan(recipe, settings, model, name)
-    folder = Path(plan.folder)
+    folder = storage_path(plan.folder)
     _claim(plan, settings, classes)
     with start_ray():
         real, left_out = _real(plan, real_order(classes, recipe.seed), clips, settings.given_image)
@@ -95,9 +97,7 @@ def evaluate_ucf101(
         "drawn_of_class": dict(sorted(Counter(row["class"] for row in drawn).items())),
         "left_out": left_out,
     }
-    partial = folder / ".metrics.json.partial"
-    partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(folder / "metrics.json")
+    write_json(folder / "metrics.json", report)
     return {
         "metrics": report["summary"],
         "protocol": report["protocol"],
@@ -140,11 +140,11 @@ def _clips(recipe: Recipe, settings: Ucf101Settings, classes: dict[str, list[str
 def _plan(recipe: Recipe, settings: Ucf101Settings, model: Path | None, name: str) -> Plan:
     from pipelines.evaluation.prompts import find_model
 
-    model_folder, _ = find_model(model or Path(recipe.run_directory))
+    model_folder, _ = find_model(model or RunLayout.of(recipe).root)
     bucket = recipe.curation.tiers[evaluate_settings(recipe).tier][0]
     return Plan(
         recipe=recipe,
-        folder=str(RunLayout(Path(recipe.run_directory)).evaluation(name)),
+        folder=str(RunLayout.of(recipe).evaluation(name)),
         model=str(model_folder.absolute()),
         videos=str(settings.videos.absolute()),
         frames=max(VIDEO_FRAMES, bucket.frames),
@@ -156,9 +156,9 @@ def _plan(recipe: Recipe, settings: Ucf101Settings, model: Path | None, name: st
 def _claim(plan: Plan, settings: Ucf101Settings, classes: dict[str, list[str]]) -> None:
     from pipelines.evaluation.prompts import drawing_fingerprint
 
-    recipe, folder = plan.recipe, Path(plan.folder)
+    recipe, folder = plan.recipe, storage_path(plan.folder)
     sampling = evaluate_settings(recipe).sampling
-    drawing = drawing_fingerprint(Path(plan.model), recipe, sampling, plan.frames)
+    drawing = drawing_fingerprint(storage_path(plan.model), recipe, sampling, plan.frames)
     images = (classes, plan.size) if settings.given_image else None
     whose = fingerprint(drawing, PROMPTS, recipe.seed, images)
     told = {"model": plan.model, "seed": recipe.seed, "given_image": settings.given_image}

@@ -17,8 +17,9 @@ from pipelines.evaluation.protocol import VIDEO_FRAMES
 from pipelines.evaluation.reference import evaluate_settings
 from pipelines.evaluation.ucf101_data import chance, read_random_clip
 from pipelines.evaluation.ucf101_prompts import PROMPTS
-from pipelines.media import read_mp4, write_mp4
+from pipelines.media import read_mp4, write_mp4, write_png
 from pipelines.recipe import Recipe
+from pipelines.storage import storage_path
 
 Row = dict[str, Any]
 
@@ -60,7 +61,7 @@ class Ucf101Worker:
         if self.device == "cpu":
             torch.set_num_threads(1)  # parallel by workers; and results that do not depend on the machine
         cv2.setNumThreads(1)
-        self.plan, self.folder = plan, Path(plan.folder)
+        self.plan, self.folder = plan, storage_path(plan.folder)
         self.decoder = DecoderProcess(plan.recipe.curation.decode)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class Ucf101Worker:
     def artist(self) -> Any:
         from pipelines.evaluation.prompts import Artist
 
-        artist = Artist(Path(self.plan.model), self.plan.recipe).at(None, self.plan.frames)
+        artist = Artist(storage_path(self.plan.model), self.plan.recipe).at(None, self.plan.frames)
         if not self.plan.given_image:
             artist.load_text_to_image()
         return artist
@@ -131,17 +132,12 @@ class Ucf101Worker:
         return clip
 
     def _save_first_frame(self, item: Row) -> None:
-        from PIL import Image
-
         path = image_path(self.folder, item["class"], Path(item["path"]).stem)
         if path.is_file():
             return
         bucket = self.plan.recipe.curation.tiers[evaluate_settings(self.plan.recipe).tier][0]
         frame = self._clip(item, bucket.height, bucket.width)[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}.partial.png")
-        Image.fromarray(frame).save(partial)
-        partial.replace(path)
+        write_png(path, frame)
 
     # ------------------------------------------------------------ both
 

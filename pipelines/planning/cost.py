@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,7 +38,7 @@ def count_clips(recipe: Recipe, wanted: int | None) -> ClipCounts:
     wanted: a number of clips to plan for. Beside a clip table its mixture of buckets and its sources a clip
     hold for that number too; without one every bucket of a tier gets as many, and every source gives a clip.
     """
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     if any(layout.clips.glob("*.parquet")):
         return _curated(recipe, layout, wanted)
     if wanted is None:

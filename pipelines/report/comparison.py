@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.evaluation.reference import EvaluationClip
+from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.report.evaluation import (
@@ -32,7 +33,6 @@ from pipelines.report.pairing import Difference, Row, clip_shares, paired_differ
 from pipelines.report.pictures import PLAYING_BYTES, Picture
 from pipelines.report.rendering import render
 from pipelines.report.training import StageLog, stage_logs
-from pipelines.workflow import write_whole
 
 LETTERS, KINDS = ("A", "B"), ("one", "two")
 PLACES = ("run_directory",)  # settings that say where, and never what
@@ -165,12 +165,13 @@ def write_comparison(run_directory: Path, other: Path) -> Summary:
     Raises FileNotFoundError when one of the folders is no run directory, RecipeError when a recipe cannot be
     read, ComparisonError when both are the same run.
     """
-    if run_directory.resolve() == other.resolve():
+    if run_directory.absolute() == other.absolute():
         raise ComparisonError(f"{other} is the same run: name another one with --with")
     comparison = Comparison((_opened(run_directory), _opened(other)))
     named = comparison.names[1].replace("/", "-")
     path = comparison.runs[0].layout.root / f"report-with-{named}.html"
-    write_whole(path, render("comparison.html", comparison=comparison, letters=LETTERS, kinds=KINDS))
+    page = render("comparison.html", comparison=comparison, letters=LETTERS, kinds=KINDS)
+    write_text(path, page, together=True)
     pairs = [pair for sets in comparison.metrics.values() for rows in sets.values() for pair in rows]
     return {
         "report": str(path),

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.curation import clip_table
 from pipelines.curation.manifest import manifest_entries
@@ -17,6 +16,7 @@ from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
 from pipelines.report.sample import Sample
 from pipelines.report.scores import SCORES, Histogram, histograms
+from pipelines.storage import parquet_file, read_table
 
 """A source is the first of these that any of its rows is (as in the books of curation)."""
 
@@ -108,8 +108,8 @@ def collect_figures(layout: RunLayout, recipe: Recipe) -> Figures:
     figures = Figures(histograms(recipe.curation.filters))
     stamps: set[str] = set()
     for path in paths:
-        figures.add_sources(pq.read_table(path, columns=list(SOURCE_COLUMNS)))
-        for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
+        figures.add_sources(read_table(path, columns=list(SOURCE_COLUMNS)))
+        for batch in parquet_file(path).iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
             table = clip_table.complete(pa.Table.from_batches([batch]), COLUMNS)
             figures.add_rows(table)
             stamps |= set(_counted(table["fingerprint"]))

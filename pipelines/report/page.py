@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, QUARANTINED, REASONS, VERDICTS
+from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.progress import track
 from pipelines.recipe import Recipe
@@ -21,7 +22,6 @@ from pipelines.report.rendering import render
 from pipelines.report.sample import FAILURES, Row, reason_detail
 from pipelines.report.thumbnails import Strips
 from pipelines.report.training import PLAYING_STEPS, noise_schedules, samples_of, stage_logs, whole_training
-from pipelines.workflow import write_whole
 
 Summary = dict[str, Any]
 
@@ -196,7 +196,7 @@ def write_report(run_directory: Path) -> Summary:
     layout, recipe = opened_run(run_directory)
     report = Report(layout, recipe, collect_figures(layout, recipe))
     report.add_pictures()
-    write_whole(layout.report, render("page.html", report=report, most_failures=FAILURES))
+    write_text(layout.report, render("page.html", report=report, most_failures=FAILURES), together=True)
     return {
         "report": str(layout.report),
         "bytes": layout.report.stat().st_size,

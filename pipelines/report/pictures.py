@@ -39,8 +39,8 @@ def encoded(image: Image.Image) -> Picture:
 
 def scaled(path: Path, width_pixels: int) -> Picture:
     """A picture file, no wider than that and no higher than four times that."""
-    with Image.open(path) as file:
-        image = file.convert("RGB")
+    with path.open("rb") as file, Image.open(file) as picture:
+        image = picture.convert("RGB")
         image.thumbnail((width_pixels, 4 * width_pixels), Image.Resampling.LANCZOS)
         return encoded(image)
 

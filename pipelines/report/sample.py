@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.curation.verdicts import FAILED, FILTERED, KEPT, QUARANTINED, code_of
+from pipelines.storage import read_table
 
 KEPT_CLIPS, DROPPED_CLIPS, CAPTIONS, FAILURES = 12, 4, 16, 50
 SPARE = 8  # so many times more are looked at, to take them from different sources
@@ -65,7 +65,7 @@ class Sample:
         columns += ["start_seconds", "end_seconds", "width", "height"]
         condition = pc.field("clip_id").isin(sorted(wanted))
         for path in paths:
-            found = pq.read_table(path, columns=columns, filters=condition).to_pylist()
+            found = read_table(path, columns=columns, filters=condition).to_pylist()
             shown = [row for row in found if code_of(row["reason"] or "") != "excluded"]
             self.originals.update({row["clip_id"]: row for row in shown})
 

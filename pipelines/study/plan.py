@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from pipelines.evaluation.reference import EvaluationClip, EvaluationError, read_evaluation_clips
+from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.progress import track
 from pipelines.recipe import Settings
-from pipelines.workflow import write_whole
 
 REAL = "real"
 DEFAULT_PAIRS = 40
@@ -113,7 +113,7 @@ def open_study(
     if not make:
         raise StudyError(f"no study in {folder}: `dreamer study` without --results makes and serves it")
     study = make_study(StudySettings.model_validate(asked))
-    write_whole(study_file(folder), study.model_dump_json(indent=2) + "\n")
+    write_text(study_file(folder), study.model_dump_json(indent=2) + "\n")
     return folder, study
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.files import write_text
 from pipelines.study.agreement import agreement_share, krippendorff_alpha
 from pipelines.study.bradley_terry import LEVEL, RESAMPLES, Comparisons, standings
 from pipelines.study.plan import Study, StudyError, votes_file
 from pipelines.study.questions import Answer, Question
 from pipelines.study.tracking import log_study
 from pipelines.study.votes import Vote, VoteStore
-from pipelines.workflow import write_whole
 
 SCORES = {1.0: 0, 0.0: 1, 0.5: 2}  # column of each outcome in the counts of agreement
 PROTOCOL = (
@@ -42,8 +42,8 @@ def write_results(folder: Path, study: Study) -> dict[str, Any]:
     per_rater = Counter(vote.rater for vote in votes)
     whole = len(study.pairs) * len(Question)
     questions = {str(question): _question(study, votes, question) for question in Question}
-    write_whole(folder / "votes.csv", _table(_vote_rows(study, votes)))
-    write_whole(folder / "results.csv", _table(_result_rows(questions)))
+    write_text(folder / "votes.csv", _table(_vote_rows(study, votes)), together=True)
+    write_text(folder / "results.csv", _table(_result_rows(questions)), together=True)
     summary = {
         "study": str(folder),
         "protocol": PROTOCOL,

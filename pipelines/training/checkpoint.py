@@ -4,14 +4,12 @@
                              /rank-00000.safetensors  what worker 0 owns: KIND/NAME, flattened pieces
                              /frozen.safetensors      what is not trained (one file for all, hard-linked)
 
-A checkpoint is written under a hidden name and renamed when every worker's file is on the disk: one that
-has its name is whole. Pieces know where they start, so any number of workers at any ZeRO level can read
+state.json is written last, when every worker's file is on the disk: a checkpoint that has it is whole.
+Pieces know where they start, so any number of workers at any ZeRO level can read
 them; at the same number they are copied bit for bit.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +20,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipelines.files import link_or_copy
+from pipelines.files import link_or_copy, sync_to_disk, whole_file
+from pipelines.storage import is_remote, local_tree, remove_tree
 from pipelines.training.ema import Ema
 from pipelines.training.partition import MOMENTS, Fragment, Partition
 
 KINDS = ("weights", "ema", *MOMENTS)
 FORMAT = 1
+STATE, FROZEN = "state.json", ".frozen.safetensors"
 
 
 class CheckpointError(RuntimeError):
@@ -50,20 +50,24 @@ def whole_checkpoints(folder: Path) -> list[Path]:
 
 
 def torn_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints that have their name but not all of their bytes any more, oldest first."""
-    return [path for path in sorted(folder.glob("step-*")) if not _is_whole(path)]
+    """Checkpoints that were whole but have not all of their bytes any more, oldest first."""
+    return [path for path in sorted(folder.glob("step-*")) if is_finished(path) and not _is_whole(path)]
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the checkpoint was written to its end."""
+    return (path / STATE).is_file()
 
 
 def _is_whole(path: Path) -> bool:
-    state = path / "state.json"
-    if not state.is_file():
+    if not is_finished(path):
         return False
-    sizes = json.loads(state.read_text())["bytes"]
+    sizes = json.loads((path / STATE).read_text())["bytes"]
     return all((path / name).is_file() and (path / name).stat().st_size == n for name, n in sizes.items())
 
 
 def read_position(path: Path) -> Position:
-    state = json.loads((path / "state.json").read_text())
+    state = json.loads((path / STATE).read_text())
     return Position(state["step"], state["samples"], state["identity"], state["world"])
 
 
@@ -92,11 +96,8 @@ def differences(theirs: Any, ours: Any, where: str = "") -> Iterator[str]:
 
 def write_frozen(folder: Path, state: dict[str, Tensor]) -> None:
     """Keep what a stage does not train, once: checkpoints link to it. One worker calls this."""
-    folder.mkdir(parents=True, exist_ok=True)
-    writing = folder / ".writing-frozen"
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, writing)
-    _sync(writing)
-    writing.rename(folder / ".frozen.safetensors")
+    with whole_file(folder / FROZEN, sync=True) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
 
 
 def save_checkpoint(
@@ -113,24 +114,21 @@ def save_checkpoint(
 
     barrier: waits for every worker. Every worker must call this at the same step.
     """
-    writing = folder / f".writing-{position.step:08d}"
+    checkpoint = folder / f"step-{position.step:08d}"
     if rank == 0:
-        shutil.rmtree(writing, ignore_errors=True)
-        writing.mkdir(parents=True)
+        remove_tree(checkpoint, marker=STATE)  # one that was found not to be whole
+        checkpoint.mkdir(parents=True, exist_ok=True)
     barrier()
     if partition.stage > 0 or rank == 0:  # under ZeRO 0 all workers hold the same
-        _write_pieces(writing / f"rank-{rank:05d}.safetensors", partition, ema)
+        _write_pieces(checkpoint / f"rank-{rank:05d}.safetensors", partition, ema)
     barrier()
     if rank == 0:
-        link_or_copy(folder / ".frozen.safetensors", writing / "frozen.safetensors")
-        sizes = {file.name: file.stat().st_size for file in sorted(writing.iterdir())}
-        state = {"format": FORMAT, **vars(position), "bytes": sizes}
-        (writing / "state.json").write_text(json.dumps(state, indent=1))
-        _sync(writing / "state.json")
-        target = folder / f"step-{position.step:08d}"
-        shutil.rmtree(target, ignore_errors=True)  # one that was found not to be whole
-        writing.rename(target)
-        _sync(folder)
+        link_or_copy(folder / FROZEN, checkpoint / "frozen.safetensors")
+        sizes = {file.name: file.stat().st_size for file in sorted(checkpoint.iterdir())}
+        with whole_file(checkpoint / STATE, sync=True) as partial:
+            partial.write_text(json.dumps({"format": FORMAT, **vars(position), "bytes": sizes}, indent=1))
+        for written in () if is_remote(folder) else (checkpoint, folder):
+            sync_to_disk(written)
         prune(folder, keep)
 
 
@@ -138,9 +136,9 @@ def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` whole checkpoints, and what unfinished writing left behind."""
     whole = whole_checkpoints(folder)
     kept = set(whole[-keep:])
-    for path in [*folder.glob("step-*"), *folder.glob(".writing-[0-9]*")]:
+    for path in folder.glob("step-*"):
         if path not in kept:
-            shutil.rmtree(path)
+            remove_tree(path, marker=STATE)
 
 
 def _write_pieces(file: Path, partition: Partition, ema: Ema) -> None:
@@ -151,22 +149,13 @@ def _write_pieces(file: Path, partition: Partition, ema: Ema) -> None:
     layout = {
         f.name: {"start": f.start, "elements": f.elements, "shape": f.shape} for f in partition.fragments
     }
-    save_file(pieces, file, metadata={"layout": json.dumps(layout)})
-    _sync(file)
+    with whole_file(file, sync=True) as partial:
+        save_file(pieces, partial, metadata={"layout": json.dumps(layout)})
 
 
 def _kinds(partition: Partition, ema: Ema) -> dict[str, list[Tensor]]:
     moments = {kind: partition.moments(kind) for kind in MOMENTS}
     return {"weights": partition.masters, "ema": ema.averages, **moments}
-
-
-def _sync(path: Path) -> None:
-    """To the disk, not only to the page cache: a rename must not outlive what it names."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ---------------------------------------------------------------- reading
@@ -178,7 +167,9 @@ class CheckpointReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = read_position(path)
-        self.ranks = [safe_open(file, "pt") for file in sorted(path.glob("rank-*.safetensors"))]
+        with local_tree(path) as folder:  # the open files outlive a copy's names
+            self.ranks = [safe_open(file, "pt") for file in sorted(folder.glob("rank-*.safetensors"))]
+            self.frozen = safe_open(folder / "frozen.safetensors", "pt")
         self.layouts = [json.loads(file.metadata()["layout"]) for file in self.ranks]
         self.shapes = {name: tuple(at["shape"]) for layout in self.layouts for name, at in layout.items()}
 
@@ -207,9 +198,7 @@ class CheckpointReader:
 
     def full(self, kind: str) -> dict[str, Tensor]:
         """All parameters in fp32: trained ones of `kind` ("weights" or "ema"), frozen ones as they are."""
-        state = {}
-        with safe_open(self.path / "frozen.safetensors", "pt") as frozen:
-            state = {name: frozen.get_tensor(name) for name in frozen.keys()}  # noqa: SIM118
+        state = {name: self.frozen.get_tensor(name) for name in self.frozen.keys()}  # noqa: SIM118
         for name, shape in self.shapes.items():
             elements = torch.Size(shape).numel()
             state[name] = self.piece(kind, name, 0, elements).reshape(shape)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.curation.clip_table import read_clips
 from pipelines.curation.manifest import list_shards
@@ -17,6 +16,7 @@ from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import OWN_CLIPS, Bucket, Recipe, StageSettings
 from pipelines.recipe_file import load_recipe
+from pipelines.storage import parquet_file, storage_path
 
 
 class ShardError(ValueError):
@@ -103,7 +103,7 @@ class ClipIndex:
         return all(None not in clips.motion_scores for clips in everything)
 
     def load(self, group: RowGroup) -> tuple[str, pa.Table]:
-        return group.path, pq.ParquetFile(group.path).read_row_group(group.number)
+        return group.path, parquet_file(storage_path(group.path)).read_row_group(group.number)
 
     def decode(self, loaded: tuple[str, pa.Table], row: int) -> dict[str, Any]:
         path, table = loaded
@@ -139,7 +139,7 @@ def _curated(recipe: Recipe, dataset: str) -> Recipe:
     if dataset == OWN_CLIPS:
         return recipe
     assert recipe.train is not None
-    folder = Path(recipe.train.datasets[dataset])
+    folder = storage_path(recipe.train.datasets[dataset])
     path = RunLayout(folder).recipe
     if not path.is_file():
         raise ShardError(
@@ -153,7 +153,7 @@ def _read_clips(
     recipe: Recipe, dataset: str, buckets: Sequence[Bucket]
 ) -> tuple[dict[str, list[BucketClips]], dict[str, dict[str, Any]]]:
     """Clips by split, and metadata of shards by path, of a run directory's buckets."""
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     table = read_clips(layout)
     ids = table["clip_id"].to_pylist()
     split_of, buckets_of, motion_scores = (
@@ -184,7 +184,7 @@ def _read_clips(
 
 
 def _row_groups(path: Path) -> list[tuple[RowGroup, list[str]]]:
-    file = pq.ParquetFile(path)
+    file = parquet_file(path)
     return [
         (RowGroup(str(path), i), file.read_row_group(i, columns=["clip_id"])["clip_id"].to_pylist())
         for i in range(file.num_row_groups)

@@ -4,8 +4,12 @@ import json
 import os
 import resource
 import time
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pipelines.files import write_text
+from pipelines.storage import is_remote
 
 if TYPE_CHECKING:  # commands that only read logs need not wait for it
     import torch
@@ -33,15 +37,21 @@ def tail_log(path: Path) -> dict[str, Any]:
 
 
 class StepLog:
-    """Appends to a log from `after_step` on: what an interrupted run wrote beyond that is taken out."""
+    """Appends to a log from `after_step` on: what an interrupted run wrote beyond that is taken out.
+
+    On object storage, where nothing can be appended, the log is uploaded whole at each `sync`.
+    """
 
     def __init__(self, path: Path, *, after_step: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_log(path) if line["step"] <= after_step]
-        writing = path.with_name(f".writing-{path.name}")
-        writing.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        writing.rename(path)
-        self.file = path.open("a")
+        self.path = path
+        kept = "".join(json.dumps(line) + "\n" for line in read_log(path) if line["step"] <= after_step)
+        write_text(path, kept)
+        self.file: TextIO
+        if is_remote(path):
+            self.file = StringIO()
+            self.file.write(kept)
+        else:
+            self.file = path.open("a")
 
     def write(self, line: dict[str, Any]) -> None:
         self.file.write(json.dumps(line) + "\n")
@@ -49,9 +59,13 @@ class StepLog:
 
     def sync(self) -> None:
         """To the disk: a checkpoint must not know more steps than the log."""
-        os.fsync(self.file.fileno())
+        if isinstance(self.file, StringIO):
+            write_text(self.path, self.file.getvalue())
+        else:
+            os.fsync(self.file.fileno())
 
     def close(self) -> None:
+        self.sync()
         self.file.close()
 
 

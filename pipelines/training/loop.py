@@ -73,8 +73,9 @@ def train_stage(run: StageRun, memory: MemoryWatch) -> None:
             memory.draws(step)
             draw_samples(run)
         if step % settings.checkpoint_every_steps == 0 or step == run.last_step:
-            if run.log is not None:
-                run.log.sync()  # a checkpoint never knows more steps than the log
+            for log in (run.log, run.validation_log):
+                if log is not None:
+                    log.sync()  # a checkpoint never knows more steps than the log
             save_checkpoint(
                 run.folder / "checkpoints",
                 run.position(),

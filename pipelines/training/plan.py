@@ -64,7 +64,7 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
     settings = recipe.train
     if settings is None:
         raise ValueError(f"recipe {recipe.name!r} has no section `train`")
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     indices = {_data_of(stage): read_index(recipe, stage) for stage in settings.stages}
     models = network_hashes(recipe)
     decisive = {name: value for name, value in settings.model_dump(mode="json").items() if name in DECISIVE}

@@ -1,7 +1,6 @@
 """`dreamer train`: all stages of a recipe in one worker group, resumable."""
 
 import json
-import shutil
 import signal
 import threading
 import time
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import environment, start_ray
+from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.storage import arrow_place, remove_tree
 from pipelines.training.forecast import show_plans, warn_of_nothing_to_watch, warn_of_torn_checkpoints
 from pipelines.training.log import read_log
 from pipelines.training.plan import StagePlan, plan_stages
@@ -88,11 +89,12 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     settings = plans[0].settings
-    folder = Path(recipe.run_directory) / "train"
+    folder = RunLayout.of(recipe).root / "train"
     (folder / STOPPED).unlink(missing_ok=True)
     resources = {"CPU": settings.cpus_per_worker}
     if settings.gpus_per_worker:
         resources["GPU"] = settings.gpus_per_worker
+    file_system, place = arrow_place(folder)
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"recipe": recipe, "plans": plans, "folder": str(folder)},
@@ -102,12 +104,13 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
         ),
         run_config=RunConfig(
             name=RAY_BOOKS,
-            storage_path=str(folder),
+            storage_path=place,
+            storage_filesystem=file_system,
             failure_config=FailureConfig(max_failures=settings.max_failures),
         ),
     )
     # Ray keeps books of its own about a run; ours are the checkpoints.
-    shutil.rmtree(folder / RAY_BOOKS, ignore_errors=True)
+    remove_tree(folder / RAY_BOOKS)
     try:
         with _interrupts_as_usual():
             trainer.fit()
@@ -115,7 +118,7 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
         _raise_stopped(folder, error)
         raise
     finally:
-        shutil.rmtree(folder / RAY_BOOKS, ignore_errors=True)
+        remove_tree(folder / RAY_BOOKS)
     _raise_stopped(folder)
     if missing := [plan.stage.name for plan in plans if not plan.finished]:
         raise TrainingError(f"the workers ended without a result of stage {', '.join(missing)}")

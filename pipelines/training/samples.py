@@ -154,10 +154,9 @@ def _write(run: "StageRun", dataset: str, videos: list[tuple[str, Any, Any]]) ->
     named = [(captions[clip_id], drawn, real) for clip_id, drawn, real in videos]
     folder = run.folder / FOLDER
     rows = [row for caption, drawn, real in named for row in ((caption, drawn), ("the clip itself", real))]
-    writing = contact_sheet(folder / ".writing.png", rows)
     grid = video_grid([(caption, drawn) for caption, drawn, _ in named], columns=GRID_COLUMNS)
     write_mp4(folder / f"step-{run.step:08d}.mp4", grid, run.recipe.curation.fps)
-    writing.rename(folder / f"step-{run.step:08d}.png")
+    contact_sheet(folder / f"step-{run.step:08d}.png", rows)  # last: the pair is whole when it is there
 
 
 def _captions(run: "StageRun", dataset: str, clip_ids: list[str]) -> dict[str, str]:
@@ -167,9 +166,10 @@ def _captions(run: "StageRun", dataset: str, clip_ids: list[str]) -> dict[str, s
     from pipelines.curation.clip_table import read_clips
     from pipelines.layout import RunLayout
     from pipelines.recipe import OWN_CLIPS
+    from pipelines.storage import storage_path
 
     own = dataset == OWN_CLIPS
     folder = run.recipe.run_directory if own else run.settings.datasets[dataset]
-    table = read_clips(RunLayout(Path(folder)), split="validation")
+    table = read_clips(RunLayout(storage_path(folder)), split="validation")
     rows = table.filter(pc.field("clip_id").isin(clip_ids)).to_pylist()
     return {row["clip_id"]: row["caption"] or "(no caption)" for row in rows}

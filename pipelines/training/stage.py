@@ -1,7 +1,5 @@
 """One stage of training on one worker: what it starts from, what a step needs, what it leaves."""
 
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +14,11 @@ from modeling.randomness import SampleRandomness
 from modeling.schedule import NoiseSchedule
 from modeling.text import without_padding
 from modeling.unet import FactorizedUNet
+from pipelines.files import whole_folder, write_json
 from pipelines.hardware import peak_flops
+from pipelines.models import resolve_model
 from pipelines.recipe import Recipe, StageSettings, TrainSettings
+from pipelines.storage import storage_path
 from pipelines.training.batch import Encoders, Prepared, prepare
 from pipelines.training.checkpoint import (
     CheckpointReader,
@@ -191,7 +192,9 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     if plan.previous_model is None:
         unet, source = first_unet(recipe)
     else:
-        unet = FactorizedUNet.from_pretrained(plan.previous_model / "unet", use_safetensors=True)
+        unet = FactorizedUNet.from_pretrained(
+            resolve_model(str(plan.previous_model)) / "unet", use_safetensors=True
+        )
         source = f"EMA weights of stage {plan.previous_name}"
     predicted = unet.config.prediction
     unet.register_to_config(prediction=plan.stage.schedule.prediction, _name_or_path=None)
@@ -199,7 +202,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     unet_config = dict(unet.config)
     if group.rank == 0:
         report = transfer_report(unet, source, predicted, trained, unet.weight_transfer)
-        _write_json(plan.folder / "weight_transfer.json", report)
+        write_json(plan.folder / "weight_transfer.json", report)
     if checkpoint is None:
         if group.rank == 0:
             names = set(trained)
@@ -285,8 +288,6 @@ def check_networks(recipe: Recipe) -> None:
 
 def meta_unet(recipe: Recipe) -> FactorizedUNet:
     """The video model by its configuration alone: no weights are read and no memory is taken."""
-    from pipelines.models import resolve_model
-
     config = UNet2DConditionModel.load_config(resolve_model(recipe.models.start_unet) / "unet")
     with torch.device("meta"):
         return FactorizedUNet(image_unet=config, **unet_settings(recipe))
@@ -306,8 +307,8 @@ def _agreed_checkpoint(plan: StagePlan, group: Group) -> CheckpointReader | None
     chosen = group.from_first(str(whole[-1]) if whole else None)
     if chosen is None:
         return None
-    check_identity(Path(chosen), plan.identity)
-    return CheckpointReader(Path(chosen))
+    check_identity(storage_path(chosen), plan.identity)
+    return CheckpointReader(storage_path(chosen))
 
 
 # ---------------------------------------------------------------- finishing
@@ -322,20 +323,8 @@ def finish_stage(run: StageRun) -> None:
         newest = CheckpointReader(whole_checkpoints(run.folder / "checkpoints")[-1])
         unet = FactorizedUNet.from_config(run.unet_config)
         unet.load_state_dict(newest.full("ema"), strict=True)
-        writing = run.folder / ".writing-model"
-        shutil.rmtree(writing, ignore_errors=True)
-        assemble_pipeline(run.recipe, unet, run.schedule).save_pretrained(writing, safe_serialization=True)
-        _write_json(
-            writing / MODEL_MARKER, {"identity": run.plan.identity, "step": run.step, "weights": "ema"}
-        )
-        target = run.folder / "model"
-        shutil.rmtree(target, ignore_errors=True)
-        writing.rename(target)
+        with whole_folder(run.folder / "model", marker=MODEL_MARKER) as folder:
+            assemble_pipeline(run.recipe, unet, run.schedule).save_pretrained(folder, safe_serialization=True)
+            told = {"identity": run.plan.identity, "step": run.step, "weights": "ema"}
+            write_json(folder / MODEL_MARKER, told)
     run.group.barrier()
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(f".writing-{path.name}")
-    writing.write_text(json.dumps(value, indent=1, ensure_ascii=False))
-    writing.rename(path)

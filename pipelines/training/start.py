@@ -1,7 +1,6 @@
 """What training starts from: the image UNet, or a video model that was trained before."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from modeling.unet import FactorizedUNet
 from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.models import is_clip_text, load_image_unet, resolve_model, weights_sha256
 from pipelines.recipe import Recipe
+from pipelines.storage import storage_path
 from pipelines.training.checkpoint import CheckpointError, CheckpointReader, differences, whole_checkpoints
 
 MODEL_MARKER = "training.json"  # a stage's result has it
@@ -17,7 +17,7 @@ MODEL_MARKER = "training.json"  # a stage's result has it
 
 def start_fingerprint(start: str) -> str:
     """What an identity says of `train.starts_from`: content, wherever it lies."""
-    folder = Path(start)
+    folder = storage_path(start)
     if (folder / MODEL_MARKER).is_file():
         return f"model {weights_sha256(str(folder / 'unet'))[:12]}"
     return f"checkpoint {file_sha256(str(folder / 'state.json'))[:12]}"
@@ -31,7 +31,7 @@ def check_start(recipe: Recipe) -> None:
     start = recipe.train.starts_from if recipe.train else None
     if start is None:
         return
-    folder = Path(start)
+    folder = storage_path(start)
     if (folder / MODEL_MARKER).is_file():
         theirs = json.loads((folder / MODEL_MARKER).read_text())["identity"]
     elif folder in whole_checkpoints(folder.parent):
@@ -64,10 +64,10 @@ def first_unet(recipe: Recipe) -> tuple[FactorizedUNet, str]:
     start = recipe.train.starts_from if recipe.train else None
     if start is None:
         return untrained_unet(recipe), f"image UNet of {recipe.models.start_unet}"
-    folder = Path(start)
+    folder = storage_path(start)
     source = f"EMA weights of {folder}"
     if (folder / MODEL_MARKER).is_file():
-        return FactorizedUNet.from_pretrained(folder / "unet", use_safetensors=True), source
+        return FactorizedUNet.from_pretrained(resolve_model(start) / "unet", use_safetensors=True), source
     reader = CheckpointReader(folder)
     unet = untrained_unet(recipe)
     unet.load_state_dict(reader.full("ema"), strict=True)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import write_json
 from pipelines.fingerprint import fingerprint, recipe_fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe
@@ -45,7 +46,7 @@ class Tracker:
 
     def __init__(self, recipe: Recipe, plans: list[StagePlan]) -> None:
         self.recipe, self.plans = recipe, plans
-        self.path = Path(recipe.run_directory) / "train" / "mlflow.json"
+        self.path = RunLayout.of(recipe).root / "train" / "mlflow.json"
         self.client: Any = None
         self.experiment = ""
         self.state: dict[str, Any] = {"uri": tracking_uri(recipe), "parent": None, "stages": {}}
@@ -162,10 +163,7 @@ class Tracker:
         return client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
     def _save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        writing = self.path.with_name(".writing-mlflow.json")
-        writing.write_text(json.dumps(self.state, indent=1))
-        writing.rename(self.path)
+        write_json(self.path, self.state)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -176,7 +174,7 @@ def read_state(path: Path) -> dict[str, Any]:
 def is_sent(recipe: Recipe) -> bool:
     """Whether MLflow has all of a finished training, as far as files tell: nothing is asked."""
     assert recipe.train is not None
-    layout = RunLayout(Path(recipe.run_directory))
+    layout = RunLayout.of(recipe)
     state = read_state(layout.root / "train" / "mlflow.json")
     marker = layout.model(recipe.train.stages[-1].name) / "training.json"
     if not marker.is_file() or state.get("uri") != tracking_uri(recipe):

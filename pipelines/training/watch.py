@@ -4,9 +4,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from pipelines.layout import RunLayout
 from pipelines.progress import stderr_console, track
 from pipelines.recipe import Recipe
 from pipelines.secrets import without_secrets
@@ -106,7 +106,7 @@ def _sending(recipe: Recipe, plans: list[StagePlan], watch: Watch | None) -> Ite
             ending.abandoned.set()
             stderr_console().print(
                 f"MLflow at {tracker.state['uri']} does not answer; the metrics are in "
-                f"{Path(recipe.run_directory) / 'train'} and are sent by the next `dreamer train` of this "
+                f"{RunLayout.of(recipe).root / 'train'} and are sent by the next `dreamer train` of this "
                 "recipe.",
                 markup=False,
             )

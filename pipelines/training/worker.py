@@ -1,15 +1,15 @@
 """What one worker of the group does: all stages in order, the finished ones skipped."""
 
-import fcntl
 import json
-import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from pipelines.files import write_text
+from pipelines.lock import HeldError, hold
 from pipelines.recipe import Recipe
+from pipelines.storage import storage_path
 
 if TYPE_CHECKING:
     from pipelines.training.group import Group
@@ -26,7 +26,8 @@ def run_worker(config: dict[str, Any]) -> None:
     What would end the same way again (TrainingStoppedError and the like) is written to `config["folder"]` and
     ends the worker in order; anything else is an error of the worker, and Ray starts the group anew.
     """
-    if (Path(config["folder"]) / STOPPED).is_file():
+    folder = storage_path(config["folder"])
+    if (folder / STOPPED).is_file():
         return  # one of the group before stopped alone, and starting it again would end the same way
     # The heavy libraries are imported here, in the worker, and only what the loop needs.
     import ray.train.torch
@@ -50,15 +51,15 @@ def run_worker(config: dict[str, Any]) -> None:
     if group.device.type == "cpu":
         keep_freed_memory()
     try:
-        with sole_writer(Path(config["folder"]), group):
+        with sole_writer(folder, group):
             train_stages(recipe, config["plans"], group)
     except OutOfMemoryError as error:
-        _write_stopped(Path(config["folder"]), error)
+        _write_stopped(folder, error)
         if group.size > 1:
             raise  # the others wait for this one in an exchange: an error makes Ray end them
     except (TrainingStoppedError, CheckpointError, ShardError, PartsError) as error:
         if group.rank == 0:
-            _write_stopped(Path(config["folder"]), error)
+            _write_stopped(folder, error)
     dist.destroy_process_group()  # or gloo sometimes aborts at exit
 
 
@@ -75,31 +76,14 @@ def sole_writer(folder: Path, group: "Group", wait_seconds: float = ORPHANS_END_
     with ExitStack() as held:
         refusal = None
         if group.rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context((folder / LOCK).open("a+"))
-            refusal = _lock(lock, wait_seconds)
+            try:
+                held.enter_context(hold(folder / LOCK, wait_seconds=wait_seconds))
+            except HeldError as error:
+                refusal = f"{error.owner} trains in {folder}; wait for it, or end it"
         refusal = group.from_first(refusal)
         if refusal is not None:
             raise TrainingStoppedError(refusal)
         yield
-
-
-def _lock(lock: TextIO, wait_seconds: float) -> str | None:
-    """Take the lock, which ends with this process however it ends; a text that says why not."""
-    began = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() - began < wait_seconds:
-                time.sleep(0.05)
-                continue
-            lock.seek(0)
-            return f"process {lock.read().strip()} trains in {Path(lock.name).parent}; wait for it, or end it"
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        return None
 
 
 def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> None:
@@ -125,7 +109,5 @@ def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> No
 
 
 def _write_stopped(folder: Path, error: Exception) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    writing = folder / f".writing-{os.getpid()}-{STOPPED}"  # several may run out of memory at once
-    writing.write_text(json.dumps({"kind": type(error).__name__, "error": str(error)}))
-    writing.rename(folder / STOPPED)
+    told = json.dumps({"kind": type(error).__name__, "error": str(error)})
+    write_text(folder / STOPPED, told, together=True)  # several may run out of memory at once

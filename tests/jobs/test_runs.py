@@ -34,10 +34,10 @@ OLD = {
     f"{SCORES}/00000-{OTHER}.parquet": "old scores",
     f"data/captions/00000-{OTHER}.parquet": "old caption splits",
     "train/first-2-steps/low/model/model_index.json": "trials",
-    f"{SHARD}/00001-{OTHER}-000.parquet.tmp": "unfinished files",
-    "train/low/checkpoints/.writing-00000004/rank-00000.safetensors": "unfinished files",
-    "train/low/checkpoints/step-00000009/rank-00000.safetensors": "unfinished files",
-    ".summary.json.4321": "unfinished files",
+    f"{SHARD}/.00001-{OTHER}-000.parquet.partial": "unfinished files",
+    "train/low/.log.jsonl.partial": "unfinished files",
+    "train/low/checkpoints/step-00000009/.rank-00000.safetensors.partial": "unfinished files",
+    ".summary.json.partial": "unfinished files",
 }
 NEEDED = (
     f"{SCORES}/00001-{OTHER}.parquet",  # no score file of today's settings for this unit

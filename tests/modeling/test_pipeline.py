@@ -124,6 +124,14 @@ def test_save_and_load_is_bit_exact_and_without_pickle(pipeline, tmp_path):
     assert again.config.image_token_count == 9
 
 
+@pytest.mark.parametrize("left_out", [["image_encoder"], ["motion_encoder", "motion_tokenizer"]])
+def test_a_model_that_needs_no_image_or_motion_encoder_loads_without_one(pipeline, left_out, tmp_path):
+    pipeline.register_modules(**dict.fromkeys(left_out))
+    pipeline.save_pretrained(tmp_path)
+    again = FactorizedDreamerPipeline.from_pretrained(tmp_path)
+    assert [getattr(again, name) for name in left_out] == [None] * len(left_out)
+
+
 def test_every_argument_changes_the_video(pipeline):
     before = draw(pipeline, output_type="latent").frames
     for change in (

@@ -45,7 +45,6 @@ RECIPE = {
     "ablate": {
         "metrics": {"motion_accuracy": "higher", "first_frame_psnr_db": "higher"},
         "arms": {
-            "no_paca": {"title": "without PACA", "settings": ["model.pixel_attention=false"]},
             "whole": {"title": "whole caption", "settings": ["curation.captions.motion=whole"]},
         },
     },
@@ -71,20 +70,20 @@ def table(recipe: Path) -> dict:
 
 def test_every_arm_is_a_run_of_its_own_in_one_experiment(table: dict, recipe: Path) -> None:
     run = recipe.parent / "run"
-    for arm in ("full", "no_paca", "whole"):
+    for arm in ("full", "whole"):
         layout = RunLayout(run / "ablate" / arm / "seed-0")
         assert len(layout.log("low").read_text().splitlines()) == STEPS
         assert (layout.evaluation("final") / "metrics.json").is_file()
     client = MlflowClient(f"sqlite:///{run}/mlflow.db")
     (experiment,) = client.search_experiments(filter_string="name = 'small: ablation'")
     names = {found.info.run_name for found in client.search_runs([experiment.experiment_id])}
-    assert {"small-full-0: evaluate final", "small-no_paca-0: evaluate final"} <= names
+    assert {"small-full-0: evaluate final", "small-whole-0: evaluate final"} <= names
 
 
 def test_the_table_has_every_arm_and_is_left_in_the_run(table: dict, recipe: Path) -> None:
     written = json.loads((recipe.parent / "run" / "ablate" / "ablation.json").read_text())
     assert written == {key: value for key, value in table.items() if key != "paths"}
-    assert [arm["name"] for arm in table["arms"]] == ["full", "no_paca", "whole"]
+    assert [arm["name"] for arm in table["arms"]] == ["full", "whole"]
     for arm in table["arms"]:
         assert set(arm["results"]) == {"motion_accuracy", "first_frame_psnr_db"}
 
@@ -93,15 +92,15 @@ def test_arms_share_the_curated_data_and_change_what_is_theirs(table: dict, reci
     import pyarrow.parquet as pq
 
     run = recipe.parent / "run"
-    layouts = {arm: RunLayout(run / "ablate" / arm / "seed-0") for arm in ("no_paca", "whole")}
+    layouts = {arm: RunLayout(run / "ablate" / arm / "seed-0") for arm in ("full", "whole")}
     shards = {path.name: path for path in RunLayout(run).data.rglob("shards/*/*.parquet")}
-    (shared,) = layouts["no_paca"].data.rglob("shards/*/*.parquet")
+    (shared,) = layouts["full"].data.rglob("shards/*/*.parquet")
     assert shared.samefile(shards[shared.name])
     clips = {name: pq.read_table(layout.clips).to_pylist() for name, layout in layouts.items()}
     assert all(row["motion_caption"] == row["caption"] for row in clips["whole"])
-    assert all(row["motion_caption"] != row["caption"] for row in clips["no_paca"])
+    assert all(row["motion_caption"] != row["caption"] for row in clips["full"])
     assert {row["motion_caption"] for row in pq.read_table(RunLayout(run).clips).to_pylist()} == {
-        row["motion_caption"] for row in clips["no_paca"]
+        row["motion_caption"] for row in clips["full"]
     }
 
 
@@ -113,5 +112,5 @@ def test_what_is_done_is_not_done_again_and_a_failure_loses_nothing(table: dict,
     with pytest.raises(AblationError, match=r"late, seed 0: exit code 1, see .*/late/seed-0/log\.txt"):
         ablate(more, command=("/bin/false",), seeds=1)  # which every run that is started would meet
     written = json.loads((recipe.parent / "run" / "ablate" / "ablation.json").read_text())
-    assert written["arms"][:3] == table["arms"]
-    assert written["arms"][3]["results"] == {}
+    assert written["arms"][:2] == table["arms"]
+    assert written["arms"][2]["results"] == {}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.cache import cache_folder
 from pipelines.evaluation.feature_networks import (
     C3dClasses,
     ClassifierFeatures,
@@ -17,7 +18,6 @@ from pipelines.evaluation.feature_networks import (
     I3dFeatures,
     LpipsDistance,
     VideoMaeFeatures,
-    cache_folder,
     local_network,
 )
 from pipelines.evaluation.video_classifier import VideoClassifier
@@ -144,7 +144,7 @@ def test_a_network_at_an_address_is_fetched_once_and_again_when_its_copy_is_dama
     pinned = tiny_networks.save_lpips(tmp_path / "lpips.pt")
     remote = pinned.model_copy(update={"file": f"{address}/lpips.pt?dl=1"})
     kept = local_network(remote)
-    assert kept.parent == cache_folder()
+    assert kept.parent == cache_folder("networks")
     assert kept.name == f"{pinned.sha256}.pt"
     assert kept.read_bytes() == Path(pinned.file).read_bytes()
     before = len(asked)
@@ -152,7 +152,7 @@ def test_a_network_at_an_address_is_fetched_once_and_again_when_its_copy_is_dama
     assert len(asked) == before
     kept.write_bytes(b"half a network")
     assert local_network(remote).read_bytes() == Path(pinned.file).read_bytes()
-    assert [path.name for path in cache_folder().iterdir()] == [kept.name]  # nothing unfinished
+    assert [path.name for path in cache_folder("networks").iterdir()] == [kept.name]  # nothing unfinished
 
 
 def test_a_fetched_file_of_another_hash_is_refused_and_not_kept(
@@ -163,7 +163,7 @@ def test_a_fetched_file_of_another_hash_is_refused_and_not_kept(
     other = pinned.model_copy(update={"file": f"{address}/lpips.pt", "sha256": "0" * 64})
     with pytest.raises(FeatureNetworkError, match=pinned.sha256):
         local_network(other)
-    assert not cache_folder().exists()
+    assert not cache_folder("networks").exists()
     missing = pinned.model_copy(update={"file": f"{address}/nothing.pt"})
     with pytest.raises(FeatureNetworkError, match="not_found"):
         local_network(missing)

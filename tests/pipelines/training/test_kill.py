@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pipelines.recipe_file import load_recipe
-from pipelines.training.checkpoint import CheckpointReader, read_position, whole_checkpoints
+from pipelines.training.checkpoint import CheckpointReader, is_finished, read_position, whole_checkpoints
 from pipelines.training.log import read_log
 from pipelines.training.run import train
 from tests.killing import KILLS, SEED, command, family, kill, kill_all, start
@@ -63,13 +63,13 @@ class Run:
     def checkpointed(self) -> int:
         """Lines that whole checkpoints stand for: where a new worker group goes on from."""
         return sum(
-            STEPS if is_finished(stage) else read_position(whole[-1]).step
+            STEPS if stage_is_finished(stage) else read_position(whole[-1]).step
             for stage in self.stages
-            if (whole := whole_checkpoints(stage / "checkpoints")) or is_finished(stage)
+            if (whole := whole_checkpoints(stage / "checkpoints")) or stage_is_finished(stage)
         )
 
     def writes_checkpoint(self) -> bool:
-        return any(True for stage in self.stages for _ in (stage / "checkpoints").glob(".writing-0*"))
+        return any(not is_finished(path) for stage in self.stages for path in steps_of(stage))
 
     def result(self) -> list[tuple[list[tuple[Any, ...]], dict[str, torch.Tensor]]]:
         """Losses and EMA of each stage."""
@@ -82,7 +82,11 @@ class Run:
         ]
 
 
-def is_finished(stage: Path) -> bool:
+def steps_of(stage: Path) -> list[Path]:
+    return list((stage / "checkpoints").glob("step-*"))
+
+
+def stage_is_finished(stage: Path) -> bool:
     return (stage / "model" / "training.json").is_file()
 
 
@@ -167,15 +171,15 @@ def name_of(process: psutil.Process) -> str:
 
 
 def tear(run: Run) -> bool:
-    """Leave a checkpoint half written under its hidden name, and the newest whole one cut short.
+    """Leave a checkpoint half written, and the newest whole one cut short.
 
     False when the stage under way has none yet.
     """
-    under_way = [stage for stage in run.stages if not is_finished(stage)]
+    under_way = [stage for stage in run.stages if not stage_is_finished(stage)]
     whole = [path for stage in under_way for path in whole_checkpoints(stage / "checkpoints")]
     if not whole:
         return False
-    unfinished = whole[-1].with_name(".writing-00000099")
+    unfinished = whole[-1].with_name("step-00000099")
     shutil.copytree(whole[-1], unfinished)
     (unfinished / "state.json").unlink()
     for folder in (unfinished, whole[-1]):

@@ -162,7 +162,9 @@ def test_an_interrupted_run_resumes_bit_for_bit(
     folder.rename(tmp_path / "uninterrupted")
 
     _interrupt_at(5, recipe, monkeypatch)
-    (folder / "checkpoints" / "step-00000006").mkdir()  # one that a kill left half written
+    (folder / "checkpoints" / "step-00000008").mkdir()  # one that a kill left half written
+    torn = shutil.copytree(folder / "checkpoints" / "step-00000004", folder / "checkpoints" / "step-00000006")
+    (torn / "rank-00000.safetensors").unlink()
     warn_of_torn_checkpoints(plan_stages(recipe))
     said = "step-00000006 is not whole any more; stage low goes on from step-00000004."
     assert said in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,93 @@
+"""A server on loopback that speaks S3, and fails now and then as real ones do."""
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
+FAULTS = ("error 500", "slow down", "no answer", "slow reading")
+ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>planted</Message></Error>"
+PATIENCE_SECONDS = 2.0  # of clients; they wait 15 s by default
+SILENT_SECONDS = PATIENCE_SECONDS + 1.0
+SLOW_PIECES, SLOW_SECONDS = 4, 0.2  # of an answer that trickles
+
+
+class FaultyStorage:
+    """S3 as a WSGI application; `share` of the requests meet one of `FAULTS`, by a seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.storage = DomainDispatcherApplication(create_backend_app)
+        self.share, self.faults = 0.0, FAULTS
+        self.random, self.lock = random.Random(seed), threading.Lock()
+        self.planted: Counter[str] = Counter()
+        self.requests = self.sent_bytes = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        with self.lock:
+            self.requests += 1
+            fault = self.random.choice(self.faults) if self.random.random() < self.share else None
+            if fault is not None:
+                self.planted[fault] += 1
+        if fault in ("error 500", "slow down"):
+            status, code = (
+                ("500 Internal Server Error", b"InternalError")
+                if fault == "error 500"
+                else ("503 Slow Down", b"SlowDown")
+            )
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            body = b"" if environ["REQUEST_METHOD"] == "HEAD" else ERROR % code
+            start_response(status, [("Content-Length", str(len(body)))])
+            return [body]
+        if fault == "no answer":
+            time.sleep(SILENT_SECONDS)
+        body = b"".join(self.storage(environ, start_response))
+        self.sent_bytes += len(body)
+        return trickle(body) if fault == "slow reading" else [body]
+
+
+def trickle(body: bytes) -> Iterator[bytes]:
+    size = max(1, -(-len(body) // SLOW_PIECES))
+    for start in range(0, len(body), size):
+        time.sleep(SLOW_SECONDS)
+        yield body[start : start + size]
+
+
+@contextmanager
+def object_storage(bucket: str) -> Iterator[FaultyStorage]:
+    """A server with one bucket. Its address and keys are in the environment, as a user sets them."""
+    import fsspec
+    import s3fs
+
+    patience = {"config_kwargs": {"read_timeout": PATIENCE_SECONDS, "connect_timeout": PATIENCE_SECONDS}}
+    storage = FaultyStorage()
+    server = make_server("127.0.0.1", 0, storage, threaded=True, request_handler=MotoRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    host, port = server.server_address[:2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("FSSPEC_S3", json.dumps(patience))  # of processes that are started from here
+        patch.setitem(fsspec.config.conf, "s3", patience)
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir(bucket)
+        try:
+            yield storage
+        finally:
+            s3fs.S3FileSystem.clear_instance_cache()
+            server.shutdown()
+            thread.join()

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo ablations test chaos browser lint types format models clean
+.PHONY: help setup demo ablations test audit chaos browser lint types format models clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make demo       generate videos, curate, train and evaluate: eleven to fourteen minutes on two cores"
 	@echo "make ablations  what each design adds and what poor data cost, on generated data: two to three hours"
 	@echo "make test       linter, formatter, type checker and tests"
+	@echo "make audit      known vulnerabilities of the pinned packages, as a report"
 	@echo "make browser    Chromium for the tests that open a page, when there is none"
 	@echo "make chaos      kill curation and training fifty times each at random moments, and compare (forty minutes)"
 	@echo "make format     lay the code out"
@@ -60,6 +61,9 @@ ablations: setup
 # Two files at a time: half of a test's time Ray and DeepSpeed start up.
 test: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+audit: setup
+	@bash .ci/audit
 
 browser: setup
 	@bash .ci/browser

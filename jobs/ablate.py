@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, execute
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, execute
+from jobs.submittable import submittable
 
 
+@submittable
 def ablate(
     recipe: RecipeName,
     overrides: Overrides = None,
@@ -18,7 +20,6 @@ def ablate(
         str | None, typer.Option("--arms", metavar="A,B", help="Some of the recipe's arms; default: all.")
     ] = None,
     parallel: Annotated[int, typer.Option("--parallel", min=1, help="Runs at a time.")] = 1,
-    submit: Submit = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -35,13 +36,6 @@ def ablate(
     """
 
     def work() -> Summary:
-        if submit is not None:
-            from jobs.submit import submit_command
-
-            options = ["--parallel", str(parallel)]
-            options += ["--seeds", str(seeds)] if seeds else []
-            options += ["--arms", arms] if arms else []
-            return submit_command(submit, "ablate", recipe, overrides, options)
         from pipelines.ablation.run import ablate as run_ablation
         from pipelines.recipe_file import load_recipe
 

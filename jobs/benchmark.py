@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, execute
+from jobs.submittable import submittable
 
 LOOPS = {"bare": "bare loop", **{f"zero_{level}": f"our loop, ZeRO {level}" for level in range(4)}}
 
@@ -17,6 +18,7 @@ benchmark = typer.Typer(
 
 
 @benchmark.command()
+@submittable
 def filters(
     recipe: Annotated[
         str, typer.Argument(metavar="[RECIPE]", help="Whose thresholds to try; default: stock.")
@@ -65,9 +67,10 @@ def filters(
         from pipelines.recipe_file import load_recipe
 
         settings = tuple(overrides or ())
-        curation = load_recipe(recipe, settings).curation
+        read = load_recipe(recipe, settings)
+        curation, reach = read.curation, read.data.model_dump(include={"more_roots", "private_networks"})
         webvid = load_recipe(recipe, ("source=webvid", *settings)).curation.filters
-        footage = real_clips(DataSettings(table=clips), curation) if clips else ()
+        footage = real_clips(DataSettings(table=clips, **reach), curation) if clips else ()
         names = tuple(only.split(",")) if only else FILTERS
         bench = Benchmark(curation, webvid, seed, footage, transnet)
         results = measure_filters(bench, count, names, processes)
@@ -108,6 +111,7 @@ def _line(result: dict[str, Any]) -> str:
 
 
 @benchmark.command()
+@submittable
 def curate(
     recipe: Annotated[
         str, typer.Argument(metavar="[RECIPE]", help="Whose curation to time; default: stock.")
@@ -157,6 +161,7 @@ def _speed_rows(summary: Summary) -> Rows:
 
 
 @benchmark.command()
+@submittable
 def model(
     frames: Annotated[int, typer.Option("--frames", min=2, help="Frames of a clip.")] = 8,
     size: Annotated[int, typer.Option("--size", min=2, help="Side of the latents, in latent pixels.")] = 24,
@@ -227,6 +232,7 @@ def _model_line(row: dict[str, Any]) -> str:
 
 
 @benchmark.command()
+@submittable
 def train(
     recipe: RecipeName,
     overrides: Overrides = None,

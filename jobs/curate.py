@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
-from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, execute
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, execute
+from jobs.submittable import submittable
 
 
+@submittable
 def curate(
     recipe: RecipeName,
     overrides: Overrides = None,
@@ -25,7 +27,6 @@ def curate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try sources again that failed or were quarantined.")
     ] = False,
-    submit: Submit = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -43,10 +44,6 @@ def curate(
     settings += [f"data.exclude_sources={exclude_sources}"] if exclude_sources else []
 
     def work() -> Summary:
-        if submit is not None:
-            from jobs.submit import submit_command
-
-            return submit_command(submit, "curate", recipe, settings, ["--retry-failed"] * retry_failed)
         from pipelines.recipe_file import load_recipe
         from pipelines.workflow import run_recipe
 

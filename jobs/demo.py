@@ -8,11 +8,13 @@ import typer
 
 from jobs.run import run_rows
 from jobs.shell import Debug, Json, Overrides, Summary, execute
+from jobs.submittable import submittable
 
 CLIPS = 2048
 HELD_OUT_CLIPS, HELD_OUT_TWO_CLIPS, HELD_OUT_PAN_CLIPS = 256, 64, 64
 
 
+@submittable
 def demo(
     overrides: Overrides = None,
     clips: Annotated[int, typer.Option("--clips", min=8, help="Training clips of SpriteWorld.")] = CLIPS,

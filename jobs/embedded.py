@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from jobs.shell import Debug, Json, Rows, Summary, execute
+from jobs.submittable import submittable
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")]
 
 
+@submittable
 def sprites(
     out: Out,
     clips: Annotated[int, typer.Option(min=1, help="Clips of the training split.")] = 512,
@@ -77,6 +79,7 @@ def sprites(
     execute("SpriteWorld", work, rows, json_output=json_output, debug=debug)
 
 
+@submittable
 def models(
     out: Out,
     steps_share: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.shell import Debug, Json, ModelOrRun, Rows, Summary, execute
+from jobs.submittable import submittable
 
 SUB_SCORES = ("visual", "temporal", "motion", "align")
 
@@ -21,6 +22,7 @@ Prompts = Annotated[
 
 
 @evalcrafter.command()
+@submittable
 def draw(
     prompts: Prompts,
     out: Annotated[
@@ -70,6 +72,7 @@ def drawn_rows(summary: Summary) -> Rows:
 
 
 @evalcrafter.command()
+@submittable
 def score(
     metrics: Annotated[
         Path,
@@ -116,6 +119,7 @@ def _told(row: dict[str, Any]) -> str:
 
 
 @evalcrafter.command()
+@submittable
 def measure(
     videos: Annotated[Path, typer.Argument(metavar="VIDEOS", help="The folder with 0000.mp4 and so on.")],
     prompts: Prompts,

@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 from jobs.run import metric_rows, picture_rows
-from jobs.shell import Debug, Json, ModelFolder, Overrides, RecipeName, Rows, Submit, Summary, execute
+from jobs.shell import Debug, Json, ModelFolder, Overrides, RecipeName, Rows, Summary, execute
+from jobs.submittable import submittable
 
 FINAL = "final"
 
 
+@submittable
 def evaluate(
     recipe: RecipeName,
     overrides: Overrides = None,
@@ -18,7 +20,6 @@ def evaluate(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Measure the videos that are there again; draw none.")
     ] = False,
-    submit: Submit = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -39,16 +40,6 @@ def evaluate(
             raise RecipeError(
                 f"evaluate/{FINAL} is the recipe's own last stage: give --model a --name of its own"
             )
-        if submit is not None:
-            from jobs.submit import submit_command
-
-            options = [
-                "--name",
-                name,
-                *(["--model", str(model)] if model else []),
-                *["--recompute"] * recompute,
-            ]
-            return submit_command(submit, "evaluate", recipe, overrides, options)
         from pipelines.recipe_file import load_recipe
         from pipelines.workflow import prepared, run_recipe
 

@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from jobs.shell import Debug, Json, ModelOrRun, Rows, Summary, execute
+from jobs.submittable import submittable
 
 
+@submittable
 def generate(
     prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What the video shows.")] = None,
     motion: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, duration, execute
+from jobs.submittable import submittable
 from pipelines.hardware import MFU
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "ema", "activations", "encoders")
 
 
+@submittable
 def plan(
     recipe: RecipeName,
     overrides: Overrides = None,

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from jobs.shell import Debug, Json, Rows, Summary, execute
+from jobs.submittable import submittable
 from pipelines.storage import storage_path
 
 
+@submittable
 def report(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", parser=storage_path, help="A run directory that was curated.")

@@ -6,15 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, duration, execute
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, duration, execute
+from jobs.submittable import submittable
 
 VARIANTS = ("ground_truth", "untrained")
 
 
+@submittable
 def run(
     recipe: RecipeName,
     overrides: Overrides = None,
-    submit: Submit = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -30,10 +31,6 @@ def run(
     """
 
     def work() -> Summary:
-        if submit is not None:
-            from jobs.submit import submit_command
-
-            return submit_command(submit, "run", recipe, overrides)
         from pipelines.recipe_file import load_recipe
         from pipelines.workflow import run_recipe
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.shell import Debug, Json, Rows, RunFolder, Summary, execute
+from jobs.submittable import submittable
 from pipelines.storage import storage_path
 
 SHOWN_PATHS = 8
@@ -21,6 +22,7 @@ runs = typer.Typer(
 
 
 @runs.command("list")
+@submittable
 def list_(
     folder: Annotated[
         Path,
@@ -65,6 +67,7 @@ def _told(run: dict[str, Any]) -> Iterator[str]:
 
 
 @runs.command()
+@submittable
 def clean(
     run: RunFolder,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,

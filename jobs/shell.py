@@ -7,11 +7,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
+from jobs.sealed import SEALED, open_sealed
 from pipelines.storage import storage_path
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -52,26 +54,24 @@ ModelFolder = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
-Submit = Annotated[
-    str | None,
-    typer.Option(
-        "--submit", metavar="ADDRESS", help="Run as a Ray job on this cluster, such as http://127.0.0.1:8265."
-    ),
-]
-
 Summary = dict[str, Any]
 Rows = Iterable[tuple[str, Any]]
+
+# What does the work of `execute` in its place, for a command that was given `--submit` (jobs.submittable).
+elsewhere: ContextVar[Callable[[], Summary] | None] = ContextVar("elsewhere", default=None)
 
 
 def execute(
     title: str,
     work: Callable[[], Summary],
-    rows: Callable[[Summary], Rows],
+    rows: Callable[[Summary], Rows | str],
     *,
     json_output: bool = False,
     debug: bool = False,
 ) -> None:
     """Do a command's work and show its summary as a table or, with `json_output`, as one JSON object.
+
+    rows: what the table says, or plain text that is shown as it is.
 
     Everything that is printed while the work runs goes to stderr. Errors that this project raises are
     written for people and shown without a traceback. Raises typer.Exit with the command's exit code.
@@ -79,7 +79,9 @@ def execute(
     stdout = _reserve_stdout()
     _quiet(debug)
     try:
-        summary = work()
+        if SEALED in os.environ:  # this is a job, and was given variables
+            open_sealed()
+        summary = (elsewhere.get() or work)()
     except typer.Exit:
         raise
     except KeyboardInterrupt:
@@ -94,8 +96,11 @@ def execute(
         _fail(_exit_code(cause), message, stdout, json_output, reason)
     if json_output:
         print(json.dumps(summary, default=str, allow_nan=False), file=stdout, flush=True)
+    elif isinstance(shown := rows(summary), str):
+        stdout.write(shown)
+        stdout.flush()
     else:
-        _print_table(title, rows(summary), stdout)
+        _print_table(title, shown, stdout)
 
 
 def _reserve_stdout() -> TextIO:

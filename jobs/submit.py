@@ -1,72 +1,95 @@
 """`--submit ADDRESS`: the same command as a Ray job on a cluster."""
 
-import asyncio
-import json
-import logging
 import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from jobs.ray_jobs import POLL_SECONDS, STOPPING_SECONDS, JobError, connect, follow_to_the_end, say
+from jobs.sealed import OPEN_SEALED, SEALED, seal
 from jobs.shell import Summary
 from pipelines.recipe import Recipe, RecipeError, with_absolute_paths
 from pipelines.recipe_file import load_recipe
+from pipelines.secrets import holds_password
+from pipelines.tracking import flat
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jobs", "pipelines", "modeling")
 WORKING_TREE_LIMIT_BYTES = 100 * 10**6
 SUBMITTED_RECIPE = "submitted-recipe.yaml"
-POLL_SECONDS = 0.5
 AGENT_START_SECONDS = 120
-TOKEN_FILE = Path.home() / ".ray" / "auth_token"
-TOKEN_HELP = (
-    "Ray's token is taken from RAY_AUTH_TOKEN, from the file that RAY_AUTH_TOKEN_PATH names, or from "
-    f"{TOKEN_FILE}; it must be the one that the head was started with."
-)
 
 
-class SubmitError(RuntimeError):
-    """A command that could not be handed to a cluster; the message says what to do."""
+@dataclass(frozen=True)
+class Submission:
+    """A command line that shall run elsewhere.
+
+    command: such as `benchmark filters`. options, values: its arguments with and without a name, but for the
+    recipe. paths: those of them that are paths, by name. recipe: its name and overrides, for a command that
+    has one. variables: names of those of the environment that go along.
+    """
+
+    command: str
+    options: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict)
+    recipe: tuple[str, tuple[str, ...]] | None = None
+    variables: tuple[str, ...] = ()
+
+    @property
+    def entrypoint(self) -> str:
+        """The job's shell command. Overrides stand in its recipe already; once more they change nothing."""
+        recipe = [SUBMITTED_RECIPE] * (self.recipe is not None)
+        values = ["--", *recipe, *self.values] if recipe or self.values else []
+        return shlex.join(
+            ["python", "-m", "jobs.cli", *self.command.split(), "--json", *self.options, *values]
+        )
 
 
-def submit_command(
-    address: str, command: str, recipe: str, overrides: list[str] | None, options: list[str] | None = None
-) -> Summary:
+def submit_command(address: str, submission: Submission) -> Summary:
     """Run `dreamer COMMAND` on the cluster at `address` (`http://HOST:8265`) and follow it to its end.
 
     The recipe is resolved here, so that a wrong one is refused before anything is sent; its paths are the
-    cluster's. The log goes to stderr. Returns the job's own summary and `job_id`;
-    raises SubmittedJobError with the job's exit code.
+    cluster's. The log goes to stderr. Returns the job's own summary and `job_id`; raises RecipeError,
+    SealError or JobError for what cannot be sent, SubmittedJobError with the job's exit code.
     """
-    settings = load_recipe(recipe, tuple(overrides or ()))
-    _refuse_relative_paths(settings)
-    arguments = [command, SUBMITTED_RECIPE, *(options or []), "--json"]
-    with working_tree(settings) as folder:
-        client = _connect(address)
+    recipe = None if submission.recipe is None else load_recipe(*submission.recipe)
+    _refuse_relative_paths(submission.paths, recipe)
+    _refuse_passwords([*submission.options, *submission.values])
+    runtime = runtime_environment(submission.variables)
+    with working_tree(recipe) as folder:
+        client = connect(address)
         job_id = _hand_over(
             client,
-            entrypoint=shlex.join(["python", "-m", "jobs.cli", *arguments]),
-            runtime_env={"working_dir": str(folder)},
-            metadata={"recipe": settings.name, "command": command},
+            entrypoint=submission.entrypoint,
+            runtime_env={**runtime, "working_dir": str(folder)},
+            metadata={"command": submission.command} | ({"recipe": recipe.name} if recipe else {}),
+            # The driver waits for others: it takes neither CPU nor GPU from them, on a head that has none.
+            entrypoint_num_cpus=0,
+            entrypoint_num_gpus=0,
         )
-    _say(f"job {job_id} on {address}")
-    try:
-        summary = asyncio.run(_follow(client, job_id))
-    except KeyboardInterrupt:
-        raise SubmitError(
-            f"job {job_id} goes on; `ray job logs --address {address} --follow {job_id}` shows it, "
-            f"`ray job stop --address {address} {job_id}` ends it"
-        ) from None
-    return _result(client, job_id, summary)
+    say(f"job {job_id} on {address}")
+    return follow_to_the_end(client, address, job_id)
+
+
+def runtime_environment(variables: tuple[str, ...]) -> dict[str, Any]:
+    """Ray's runtime_env of a job that has these variables of this process, sealed, in each of its own."""
+    environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOPPING_SECONDS)}
+    if not variables:
+        return {"env_vars": environment}
+    return {
+        "env_vars": environment | {SEALED: seal(variables)},
+        "worker_process_setup_hook": OPEN_SEALED,
+    }
 
 
 def _hand_over(client: Any, **job: Any) -> str:
@@ -78,19 +101,22 @@ def _hand_over(client: Any, **job: Any) -> str:
         except RuntimeError as error:
             # Ray has no type for this one.
             if "No available agent" not in str(error) or time.monotonic() > deadline:
-                raise SubmitError(f"the cluster did not take the job: {error}") from error
+                raise JobError(f"the cluster did not take the job: {error}") from error
             time.sleep(POLL_SECONDS)
 
 
 @contextmanager
-def working_tree(recipe: Recipe) -> Iterator[Path]:
-    """A copy of the project without what git ignores, and the resolved recipe, for as long as it is sent."""
+def working_tree(recipe: Recipe | None) -> Iterator[Path]:
+    """A copy of the project without what git ignores, and the resolved recipe, for as long as it is sent.
+
+    Raises JobError for a tree that is too large.
+    """
     files = project_files()
     size = sum(file.stat().st_size for file in files)
-    _say(f"sending {len(files)} files, {size / 1e6:.1f} MB")
+    say(f"sending {len(files)} files, {size / 1e6:.1f} MB")
     if size > WORKING_TREE_LIMIT_BYTES:
         largest = max(files, key=lambda file: file.stat().st_size)
-        raise SubmitError(
+        raise JobError(
             f"the project's tree is {size / 1e6:.0f} MB, more than {WORKING_TREE_LIMIT_BYTES / 1e6:.0f}; "
             f"the largest file is {largest.relative_to(PROJECT)}: move it out or add it to .gitignore"
         )
@@ -100,8 +126,9 @@ def working_tree(recipe: Recipe) -> Iterator[Path]:
             copy = folder / file.relative_to(PROJECT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, copy)
-        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        (folder / SUBMITTED_RECIPE).write_text(text, encoding="utf-8")
+        if recipe is not None:
+            text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            (folder / SUBMITTED_RECIPE).write_text(text, encoding="utf-8")
         yield folder
 
 
@@ -119,97 +146,24 @@ def project_files() -> list[Path]:
     return sorted(file for file in found if "__pycache__" not in file.parts)
 
 
-def _refuse_relative_paths(recipe: Recipe) -> None:
-    anywhere = _paths(with_absolute_paths(recipe))
-    relative = {key: path for key, path in _paths(recipe).items() if path != anywhere[key]}
+def _refuse_relative_paths(paths: dict[str, str], recipe: Recipe | None) -> None:
+    relative = {name: path for name, path in paths.items() if not (os.path.isabs(path) or "://" in path)}
+    if recipe is not None:
+        anywhere = flat(with_absolute_paths(recipe).model_dump())
+        relative |= {key: path for key, path in flat(recipe.model_dump()).items() if path != anywhere[key]}
     if relative:
         raise RecipeError(
-            "a submitted command runs in a temporary folder of the cluster; these need absolute paths:\n"
-            + "\n".join(f"  {key}={path}" for key, path in relative.items())
+            "a submitted command runs in a temporary folder of the cluster; these need absolute paths of the "
+            "cluster:\n" + "\n".join(f"  {name}={path}" for name, path in relative.items())
         )
 
 
-def _paths(recipe: Recipe) -> dict[str, Any]:
-    tree = recipe.model_dump()
-    sections = {"data": tree["data"], "models": tree["models"]}
-    sections |= {f"curation.{name}": tree["curation"][name] for name in ("shots", "captions")}
-    of_sections = {f"{name}.{key}": path for name, keys in sections.items() for key, path in keys.items()}
-    return {"run_directory": tree["run_directory"], **of_sections}
-
-
-def _connect(address: str) -> Any:
-    if "RAY_AUTH_MODE" not in os.environ and _has_token():
-        os.environ["RAY_AUTH_MODE"] = "token"  # before Ray is imported, which is when it reads this
-
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    logging.getLogger("ray").setLevel(logging.WARNING)
-    try:
-        return JobSubmissionClient(address)
-    except AuthenticationError as error:
-        raise SubmitError(
-            f"the cluster at {address} wants another token: {str(error).splitlines()[0]}\n{TOKEN_HELP}"
-        ) from error
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SubmitError(
-            f"no Ray dashboard answers at {address}: {error}\n"
-            f"Give the address of the head's dashboard, such as http://HOST:8265. {TOKEN_HELP}"
-        ) from error
-
-
-def _has_token() -> bool:
-    return (
-        any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-        or TOKEN_FILE.is_file()
-    )
-
-
-async def _follow(client: Any, job_id: str) -> Summary:
-    """Show the job's log until it ends; returns the summary, the last line of it that is a JSON object.
-
-    Not the last line of all: Ray logs stdout and stderr as one, and libraries print at exit.
-    """
-    unfinished_line, summary = "", Summary()
-    async for text in client.tail_job_logs(job_id):
-        *lines, unfinished_line = (unfinished_line + text).split("\n")
-        for line in lines:
-            summary = _shown(line) or summary
-    summary = _shown(unfinished_line) or summary
-    while not client.get_job_status(job_id).is_terminal():
-        await asyncio.sleep(POLL_SECONDS)
-    return summary
-
-
-def _shown(line: str) -> Summary:
-    """A line of the log as a summary, or {} for any other, which is shown."""
-    if line.startswith('{"'):
-        with suppress(json.JSONDecodeError):
-            return json.loads(line)
-    if line.strip():
-        _say(line)
-    return {}
-
-
-def _result(client: Any, job_id: str, summary: Summary) -> Summary:
-    from ray.job_submission import JobStatus
-
-    details = client.get_job_info(job_id)
-    if details.status == JobStatus.SUCCEEDED:
-        return {**summary, "job_id": job_id}
-    raise SubmittedJobError(
-        job_id, str(summary.get("error") or details.message), details.driver_exit_code or 1
-    )
-
-
-class SubmittedJobError(RuntimeError):
-    """The job ended with an error, which its log has told already; `exit_code` is the job's own."""
-
-    def __init__(self, job_id: str, reason: str, exit_code: int) -> None:
-        self.reason, self.exit_code = reason, exit_code
-        told = "" if reason.count("\n") else f": {reason}"
-        super().__init__(f"job {job_id} failed{told}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _refuse_passwords(arguments: list[str]) -> None:
+    """A job's command line is shown to everyone who may look at the cluster."""
+    for argument in arguments:
+        if holds_password(argument):
+            name = argument.partition("=")[0]
+            raise RecipeError(
+                f"{name}: it holds a password, and a job's command line can be read by all: write ${{NAME}} "
+                "in its place and hand the variable on with --env NAME"
+            )

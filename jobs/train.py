@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
-from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Submit, Summary, duration, execute
+from jobs.shell import Debug, Json, Overrides, RecipeName, Rows, Summary, duration, execute
+from jobs.submittable import submittable
 
 
+@submittable
 def train(
     recipe: RecipeName,
     overrides: Overrides = None,
@@ -14,7 +16,6 @@ def train(
         int | None,
         typer.Option("--limit-steps", min=1, help="A trial: N steps of every stage, in a folder of its own."),
     ] = None,
-    submit: Submit = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -30,11 +31,6 @@ def train(
     """
 
     def work() -> Summary:
-        if submit is not None:
-            from jobs.submit import submit_command
-
-            options = ["--limit-steps", str(limit_steps)] if limit_steps else []
-            return submit_command(submit, "train", recipe, overrides, options)
         from pipelines.recipe_file import load_recipe
         from pipelines.workflow import prepared, run_recipe
 

@@ -13,17 +13,18 @@ from jobs.shell import (
     Overrides,
     RecipeName,
     Rows,
-    Submit,
     Summary,
     duration,
     execute,
 )
+from jobs.submittable import submittable
 from pipelines.storage import storage_path
 
 SPLITS = ("train", "test", "all")
 NAME = "ucf101"
 
 
+@submittable
 def ucf101(
     recipe: RecipeName,
     videos: Annotated[
@@ -51,7 +52,6 @@ def ucf101(
         ),
     ] = "drawn",
     name: Annotated[str, typer.Option("--name", help="Results go to evaluate/NAME.")] = NAME,
-    submit: Submit = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -74,14 +74,6 @@ def ucf101(
         raise typer.BadParameter(f"--first-frame is drawn or real, not {first_frame!r}")
 
     def work() -> Summary:
-        if submit is not None:
-            from jobs.submit import submit_command
-
-            options = ["--videos", str(videos), "--splits", str(splits), "--split", split]
-            options += ["--list", str(number), "--first-frame", first_frame, "--name", name]
-            options += ["--model", str(model)] if model else []
-            options += ["--clips", str(clips)] if clips else []
-            return submit_command(submit, "ucf101", recipe, overrides, options)
         from pipelines.recipe_file import load_recipe
 
         settings = load_recipe(recipe, tuple(overrides or ()))

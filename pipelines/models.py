@@ -4,9 +4,11 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from pipelines.cache import kept_folder
+from pipelines.cluster import environment
 from pipelines.storage import storage_path
 
 EMBEDDED = Path(__file__).parent / "embedded" / "weights"
@@ -22,6 +24,10 @@ REPOSITORIES = {
     "flan-t5-xl": "google",
     "flan-t5-base": "google",
 }
+
+
+class ModelFileError(ValueError):
+    """A file of a network that is not read, because it could run code."""
 
 
 def _repository(folder: str) -> str:
@@ -62,11 +68,20 @@ def weights_sha256(path: str) -> str:
 
 
 def load_flow_network(path: str, device: Any) -> Any:
-    """The module of a torch.export file, on `device`; see `ModelPaths.flow`."""
+    """The module of a torch.export file, on `device`; see `ModelPaths.flow`. Raises ModelFileError."""
     import torch
     from torch.export.passes import move_to_device_pass
 
-    return move_to_device_pass(torch.export.load(path), device).module()
+    # Where tensors alone do not do, PyTorch would unpickle whatever the file holds, and so run it.
+    with environment({"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
+        try:
+            program = torch.export.load(path)
+        except UnpicklingError as error:
+            raise ModelFileError(
+                f"{path} holds more than tensors and may run code when it is read: export the network again, "
+                "with tensors alone as its example inputs"
+            ) from error
+    return move_to_device_pass(program, device).module()
 
 
 def load_vae(text_to_image: str) -> Any:
@@ -76,13 +91,20 @@ def load_vae(text_to_image: str) -> Any:
     return frozen(AutoencoderKL.from_pretrained(resolve_model(text_to_image) / "vae", use_safetensors=True))
 
 
+def load_tokenizer(folder: Path, **options: Any) -> Any:
+    """A folder's tokenizer. Code in the folder is not run, and nobody is asked whether it may."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
+
+
 def load_text_encoder(text_to_image: str) -> tuple[Any, Any]:
     """(CLIPTextModel, tokenizer) of a Stable Diffusion folder."""
-    from transformers import AutoTokenizer, CLIPTextModel
+    from transformers import CLIPTextModel
 
     folder = resolve_model(text_to_image)
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
-    return frozen(encoder), AutoTokenizer.from_pretrained(folder / "tokenizer")
+    return frozen(encoder), load_tokenizer(folder / "tokenizer")
 
 
 def load_image_unet(folder_name: str) -> tuple[Any, str]:
@@ -97,11 +119,9 @@ def load_image_unet(folder_name: str) -> tuple[Any, str]:
 
 def load_motion_encoder(path: str) -> tuple[Any, Any]:
     """(T5EncoderModel or CLIPTextModel, tokenizer)."""
-    from transformers import AutoTokenizer
-
     folder = resolve_model(path)
     encoder = motion_encoder_class(path).from_pretrained(folder, use_safetensors=True)
-    return frozen(encoder), AutoTokenizer.from_pretrained(folder)
+    return frozen(encoder), load_tokenizer(folder)
 
 
 def motion_encoder_class(path: str) -> Any:
@@ -127,25 +147,25 @@ def load_image_encoder(path: str) -> Any:
 
 def load_clip(path: str) -> tuple[Any, Any]:
     """(CLIPModel with both towers, tokenizer)."""
-    from transformers import AutoTokenizer, CLIPModel
+    from transformers import CLIPModel
 
     folder = resolve_model(path)
-    return frozen(CLIPModel.from_pretrained(folder, use_safetensors=True)), AutoTokenizer.from_pretrained(
-        folder
-    )
+    return frozen(CLIPModel.from_pretrained(folder, use_safetensors=True)), load_tokenizer(folder)
 
 
 def load_language_model(path: str) -> tuple[Any, Any]:
     """(causal or sequence-to-sequence language model, tokenizer that pads on the left)."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     folder = resolve_model(path)
-    writes_on = not AutoConfig.from_pretrained(folder).is_encoder_decoder
+    own = {"trust_remote_code": False}
+    writes_on = not AutoConfig.from_pretrained(folder, **own).is_encoder_decoder
     kind = AutoModelForCausalLM if writes_on else AutoModelForSeq2SeqLM
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer = load_tokenizer(folder, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return frozen(kind.from_pretrained(folder, use_safetensors=True, dtype="auto")), tokenizer
+    network = kind.from_pretrained(folder, use_safetensors=True, dtype="auto", **own)
+    return frozen(network), tokenizer
 
 
 def frozen(network: Any) -> Any:

@@ -18,6 +18,7 @@ from pipelines.preflight_evaluation import evaluation_faults
 from pipelines.preflight_machine import memory_faults
 from pipelines.recipe import Recipe, RecipeError
 from pipelines.schedulable import schedule_faults
+from pipelines.secrets import missing_variables, with_variables
 from pipelines.storage import StorageError, storage_path
 
 STEPS = ("curate", "train", "evaluate")
@@ -405,7 +406,10 @@ def tracking_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
                 "cluster, tracking.uri=http://HOST:PORT"
             )
         return
-    scheme = urlsplit(uri).scheme.split("+")[0]
+    if missing := missing_variables(uri):
+        yield f"tracking.uri: {', '.join(missing)} is not set; export it, and hand it on to a job with --env"
+        return
+    scheme = urlsplit(with_variables(uri)).scheme.split("+")[0]
     if scheme not in TRACKING_SCHEMES:
         yield (
             f"tracking.uri: {uri!r} is no store that MLflow takes (it refuses plain folders); "

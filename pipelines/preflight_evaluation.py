@@ -11,7 +11,7 @@ def evaluation_faults(recipe: Recipe, *, tables: bool) -> Iterator[str]:
 
     tables: the tables of given images are there already.
     """
-    from pipelines.curation.sources import is_remote
+    from pipelines.curation.reach import is_remote
     from pipelines.evaluation.feature_networks import FeatureNetworkError, local_network, videomae_fault
     from pipelines.evaluation.images import image_clips
     from pipelines.evaluation.protocol import few_clips_faults, few_frames_faults

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.layout import RunLayout
 from pipelines.lock import hold
 from pipelines.recipe import Recipe
+from pipelines.secrets import with_variables
 
 PARAMS_PER_REQUEST = 100  # MLflow takes no more
 PARAM_CHARACTERS = 6000
@@ -16,7 +17,7 @@ OPENING_SECONDS = 120.0  # for others to make the tables: 5 s each on a busy mac
 
 
 def tracking_uri(recipe: Recipe) -> str:
-    """Where a recipe's runs are kept: its own setting, or SQLite in the run directory."""
+    """Where a recipe's runs are kept: its own setting, as it is written, or SQLite in the run directory."""
     if recipe.tracking.uri:
         return recipe.tracking.uri
     return f"{SQLITE}{RunLayout.of(recipe).mlflow.absolute()}"
@@ -26,7 +27,7 @@ def open_experiment(recipe: Recipe) -> tuple[Any, str]:
     """(MlflowClient, id of the recipe's experiment), made if it is not there."""
     from mlflow import MlflowClient
 
-    uri = tracking_uri(recipe)
+    uri = with_variables(tracking_uri(recipe))
     name = recipe.tracking.experiment
     with _opening(uri):
         client = MlflowClient(tracking_uri=uri)

@@ -34,6 +34,7 @@ def curation_recipe(
     *,
     name: str = "test",
     columns: dict[str, str] | None = None,
+    data: dict[str, Any] | None = None,
     **curation: Any,
 ) -> Recipe:
     """A recipe whose one bucket is 8x32x32, unless `curation` says otherwise."""
@@ -41,7 +42,7 @@ def curation_recipe(
         {
             "name": name,
             "run_directory": str(run_directory),
-            "data": {"table": str(table), "columns": columns or {}},
+            "data": {"table": str(table), "columns": columns or {}, **(data or {})},
             "curation": {"tiers": {"low": ["8x32x32"]}, **curation},
             "models": models,
         }

@@ -296,8 +296,9 @@ def real_clips(data: Any, curation: CurationSettings, count: int = 48) -> list[n
     Raises CurationError when no source of the table can be read, or has a shot that is long enough.
     """
     from pipelines.curation.decode import DecoderError
-    from pipelines.curation.remote import local_file
-    from pipelines.curation.sources import data_root, read_sources, resolve_uri
+    from pipelines.curation.reach import reach_of
+    from pipelines.curation.remote import source_file
+    from pipelines.curation.sources import read_sources
     from pipelines.curation.verdicts import CurationError
 
     settings = scoring_settings(curation).model_copy(update=FILM_ONLY)
@@ -306,11 +307,8 @@ def real_clips(data: Any, curation: CurationSettings, count: int = 48) -> list[n
         for source in read_sources(data):
             if len(clips) >= count:
                 break
-            uri, refused = resolve_uri(source["source_uri"], data_root(data))
-            if refused:
-                continue
             try:
-                with local_file(uri) as path:
+                with source_file(source["source_uri"], reach_of(data)) as path:
                     clips += _long_shots(decoder, path, settings)
             except DecoderError:  # footage that cannot be read is no footage
                 continue

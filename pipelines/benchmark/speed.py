@@ -20,8 +20,9 @@ from typing import Any
 
 from pipelines.benchmark.kernels import PRECOMPUTE_KERNELS, SCORE_KERNELS, Measured, measure_kernels, stay_on
 from pipelines.cluster import available_cpus
+from pipelines.curation.reach import data_root, reach_of, resolve_uri
 from pipelines.curation.run import curate
-from pipelines.curation.sources import data_root, read_sources, resolve_uri
+from pipelines.curation.sources import read_sources
 from pipelines.progress import track
 from pipelines.recipe import DataSettings, Recipe, with_absolute_paths
 
@@ -136,7 +137,11 @@ def run_copies(recipe: Recipe, copies: int, scratch: Path) -> Run:
     copied = recipe.model_copy(
         update={
             "run_directory": str(scratch / f"run {copies}"),
-            "data": DataSettings(table=str(table)),
+            "data": DataSettings(
+                table=str(table),
+                more_roots=(str(data_root(recipe.data).absolute()), *recipe.data.more_roots),
+                private_networks=recipe.data.private_networks,
+            ),
             "curation": recipe.curation.model_copy(update={"filters": filters}),
         }
     )
@@ -146,4 +151,4 @@ def run_copies(recipe: Recipe, copies: int, scratch: Path) -> Run:
 
 
 def _path(row: dict[str, Any], recipe: Recipe) -> str:
-    return resolve_uri(row["source_uri"], data_root(recipe.data))[0]
+    return resolve_uri(row["source_uri"], reach_of(recipe.data))[0]

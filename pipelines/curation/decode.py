@@ -94,19 +94,16 @@ class DecoderProcess:
         return next((line for line in self._lines() if DAMAGE.search(line)), "")
 
     def clip(
-        self, uri: str, start_seconds: float, frames: int, fps: float, height: int, width: int
+        self, path: str, start_seconds: float, frames: int, fps: float, height: int, width: int
     ) -> np.ndarray:
         """(T, H, W, 3) uint8 RGB frames sampled by timestamp; see `pipelines.curation.video.read_clip`.
 
-        uri: a path of this machine or an address (pipelines.curation.sources.resolve_uri makes it from
-        the table's). Raises DecoderError.
+        Raises DecoderError.
         """
-        from pipelines.curation.remote import local_file
         from pipelines.curation.video import read_clip
 
         bucket = Bucket(frames=frames, height=height, width=width)
-        with local_file(uri) as path:
-            clip: np.ndarray = self.call(read_clip, path, start_seconds, fps, (bucket,))[0]
+        clip: np.ndarray = self.call(read_clip, path, start_seconds, fps, (bucket,))[0]
         return clip
 
     @property

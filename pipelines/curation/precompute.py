@@ -24,15 +24,16 @@ from pipelines.curation.manifest import (
     wanted_rows,
     write_manifest,
 )
+from pipelines.curation.reach import reach_of
 from pipelines.curation.remote import SharedFiles
 from pipelines.curation.shards import ShardRows, ShardWriter, array_shapes, encode_row
-from pipelines.curation.sources import data_root
 from pipelines.curation.verdicts import FAILED, reason
 from pipelines.curation.video import read_clip, read_clip_and_flow
 from pipelines.layout import RunLayout
 from pipelines.models import (
     load_flow_network,
     load_image_encoder,
+    load_tokenizer,
     load_vae,
     resolve_model,
     weights_sha256,
@@ -76,11 +77,9 @@ class Networks:
     @cached_property
     def tokenizers(self) -> tuple[Any, Any]:
         """CLIP's and T5's."""
-        from transformers import AutoTokenizer
-
         models = self.recipe.models
-        clip = AutoTokenizer.from_pretrained(resolve_model(models.text_to_image) / "tokenizer")
-        return clip, AutoTokenizer.from_pretrained(resolve_model(models.motion_encoder))
+        clip = load_tokenizer(resolve_model(models.text_to_image) / "tokenizer")
+        return clip, load_tokenizer(resolve_model(models.motion_encoder))
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -183,7 +182,7 @@ class UnitPrecompute:
         buckets = {name: self._bucket_rows(name) for name in names}
         uses = Counter(clip["source_uri"] for clip in clips)
         most_bytes = self.recipe.curation.decode.temporary_gb * 1e9
-        with SharedFiles(uses, data_root(self.recipe.data), most_bytes) as self.files:
+        with SharedFiles(uses, reach_of(self.recipe.data), most_bytes) as self.files:
             for clip, decoded in self._decoded(clips, buckets, decoders):
                 self._place(clip, decoded, buckets)
                 advance(1)

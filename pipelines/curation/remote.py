@@ -14,7 +14,15 @@ from typing import IO, Self
 from urllib.parse import urlsplit
 
 from pipelines.curation.decode import DecoderError
-from pipelines.curation.sources import is_remote, resolve_uri
+from pipelines.curation.reach import (
+    EVERY_NETWORK,
+    WEB_SCHEMES,
+    PrivateAddressError,
+    Reach,
+    client_of,
+    is_remote,
+    resolve_uri,
+)
 from pipelines.curation.verdicts import FAILED, CurationError, reason
 
 TRIES = 3
@@ -28,17 +36,18 @@ CLIENT_LIBRARIES = ("aiohttp", "botocore", "aiobotocore", "gcsfs")
 
 
 @contextmanager
-def local_file(uri: str) -> Iterator[str]:
+def local_file(uri: str, private_networks: tuple[str, ...] = EVERY_NETWORK) -> Iterator[str]:
     """A path on this machine with the content of `uri`, for the time of the `with` block.
 
-    Raises DecoderError (`failed`: not_found, refused or download_failed) after several tries.
+    private_networks: those that may be fetched from beside public ones; all, for an address that no table
+    named. Raises DecoderError (`failed`: not_found, refused or download_failed) after several tries.
     """
     if not is_remote(uri):
         yield uri
         return
     suffix = PurePosixPath(urlsplit(uri).path).suffix[:8]
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-        _fetch(uri, file)
+        _fetch(uri, file, private_networks)
         file.flush()
         yield file.name
 
@@ -49,9 +58,9 @@ class FilesAhead:
     `source_uris`: addresses as the table has them, in the order in which `next` gives them.
     """
 
-    def __init__(self, source_uris: Iterable[str], root: Path) -> None:
+    def __init__(self, source_uris: Iterable[str], reach: Reach) -> None:
         self._uris = deque(source_uris)
-        self._root = root
+        self._reach = reach
         self._fetches: deque[Future[tuple[str, Callable[[], None]]]] = deque()
         self._pool = ThreadPoolExecutor(FETCHED_AHEAD)
 
@@ -62,7 +71,7 @@ class FilesAhead:
         Raises DecoderError (`failed`) as `local_file` does, and for what is no address.
         """
         while self._uris and len(self._fetches) <= FETCHED_AHEAD:
-            self._fetches.append(self._pool.submit(_fetched, self._uris.popleft(), self._root))
+            self._fetches.append(self._pool.submit(_fetched, self._uris.popleft(), self._reach))
         path, close = self._fetches.popleft().result()
         try:
             yield path
@@ -87,9 +96,9 @@ class SharedFiles:
     moment are deleted, the longest unused first, and fetched again for their next clip.
     """
 
-    def __init__(self, uses: Mapping[str, int], root: Path, most_bytes: float) -> None:
+    def __init__(self, uses: Mapping[str, int], reach: Reach, most_bytes: float) -> None:
         self._left = Counter(uses)
-        self._root = root
+        self._reach = reach
         self._most_bytes = most_bytes
         self._fetching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._state = threading.Lock()
@@ -106,7 +115,7 @@ class SharedFiles:
                     if file is not None:
                         self._begin(source_uri, file)
                 if file is None:
-                    path, close = _fetched(source_uri, self._root)
+                    path, close = _fetched(source_uri, self._reach)
                     file = SharedFile(path, Path(path).stat().st_size if is_remote(source_uri) else 0, close)
                     with self._state:
                         self._begin(source_uri, file)
@@ -144,25 +153,34 @@ class SharedFile:
     readers: int = 0
 
 
-def _fetched(source_uri: str, root: Path) -> tuple[str, Callable[[], None]]:
-    """`local_file` of an address as the table has it; its block ends when the second value is called."""
-    uri, refused = resolve_uri(source_uri, root)
+def _fetched(source_uri: str, reach: Reach) -> tuple[str, Callable[[], None]]:
+    """`source_file`, whose block ends when the second value is called."""
+    files = ExitStack()
+    return files.enter_context(source_file(source_uri, reach)), files.close
+
+
+@contextmanager
+def source_file(source_uri: str, reach: Reach) -> Iterator[str]:
+    """`local_file` of an address as a table has it. Raises DecoderError also for one that is out of reach."""
+    uri, refused = resolve_uri(source_uri, reach)
     if refused:
         raise DecoderError(FAILED, refused)
-    files = ExitStack()
-    return files.enter_context(local_file(uri)), files.close
+    with local_file(uri, reach.private_networks) as path:
+        yield path
 
 
-def _fetch(uri: str, file: IO[bytes]) -> None:
+def _fetch(uri: str, file: IO[bytes], private_networks: tuple[str, ...]) -> None:
     for attempt in range(TRIES):
         try:
-            _copy(uri, file)
+            _copy(uri, file, private_networks)
             return
         except ImportError as error:
             raise CurationError(
                 f"{uri} needs a package that is not here: pip install -e '.[s3,gs]' ({error})"
             ) from error
         except Exception as error:
+            if private := _private(error):
+                raise DecoderError(FAILED, reason("private_address", str(private))) from error
             problem = _served(error)
             if problem is None:
                 raise
@@ -202,11 +220,21 @@ def _served(error: BaseException) -> BaseException | None:
     return error if known else None
 
 
-def _copy(uri: str, file: IO[bytes]) -> None:
+def _private(error: BaseException | None) -> PrivateAddressError | None:
+    """What fsspec wraps in an error of its own."""
+    while error is not None and not isinstance(error, PrivateAddressError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _copy(uri: str, file: IO[bytes], private_networks: tuple[str, ...]) -> None:
     import fsspec
 
     file.seek(0)
     file.truncate()
-    with fsspec.open(uri, "rb") as remote:
+    scheme = urlsplit(uri).scheme
+    options = {"get_client": client_of(private_networks)} if scheme in WEB_SCHEMES else {}
+    # Not `fsspec.open`: it reads patterns of names into `[*?`, and a chain of file systems into `::`.
+    with fsspec.filesystem(scheme, **options).open(uri, "rb") as remote:
         while chunk := remote.read(CHUNK_BYTES):
             file.write(chunk)

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from pipelines.curation import clip_table
 from pipelines.curation.decode import DecoderError, DecoderProcess, beat
 from pipelines.curation.image_scores import ImageScorer, prepare_decoder
+from pipelines.curation.reach import reach_of
 from pipelines.curation.remote import FilesAhead
 from pipelines.curation.scores import clip_scores
 from pipelines.curation.shots import cut_detector
-from pipelines.curation.sources import data_root, unit_sources
+from pipelines.curation.sources import unit_sources
 from pipelines.curation.verdicts import EXCLUDED, FAILED, FILTERED, QUARANTINED, reason
 from pipelines.curation.video import Picture, Video, clip_times, open_video, shrunk
 from pipelines.fingerprint import file_sha256, fingerprint
@@ -119,7 +120,7 @@ def score_unit(
     opened = [source for source in new if source["source_id"] not in excluded]
     pictures = _earlier_pictures(layout, unit) if len(opened) < len(new) else {}
     rows: list[Row] = []
-    with FilesAhead((source["source_uri"] for source in opened), data_root(recipe.data)) as files:
+    with FilesAhead((source["source_uri"] for source in opened), reach_of(recipe.data)) as files:
         for source in sources:
             if _key(source, recipe) in known:
                 rows += known[_key(source, recipe)]

@@ -15,14 +15,13 @@ from itertools import islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.curation.verdicts import CurationError, reason
+from pipelines.curation.verdicts import CurationError
 from pipelines.files import whole_folder
 from pipelines.layout import RunLayout
 from pipelines.recipe import DataSettings, Recipe, RecipeError
@@ -33,7 +32,6 @@ SCHEMA = pa.schema(
 )
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m4v")
 UCF101_NAME = re.compile(r"v_(?P<name>[A-Za-z]+)_g\d+_c\d+$")
-REMOTE_SCHEMES = ("http", "https", "s3", "gs")
 PARTITIONS = 64
 WRITE_ROWS = 1024
 CSV_FIELD_CHARACTERS = 10_000_000
@@ -80,42 +78,6 @@ def table_faults(data: DataSettings) -> list[str]:
         for key, name in wanted.items()
         if name is not None and name not in present
     ]
-
-
-def data_root(data: DataSettings) -> Path:
-    """Folder that relative paths of the table resolve against."""
-    if data.root is not None:
-        return Path(data.root)
-    table = Path(data.table)
-    return table if table.is_dir() else table.parent
-
-
-def is_remote(uri: str) -> bool:
-    return urlsplit(uri).scheme in REMOTE_SCHEMES
-
-
-def resolve_uri(uri: str, root: Path) -> tuple[str, str | None]:
-    """(path or remote address, None), or (uri, reason) of one that is none or leaves `root`."""
-    try:
-        if "\0" in uri:
-            raise ValueError("it has a zero byte")
-        parts = urlsplit(uri)
-        if parts.scheme in REMOTE_SCHEMES:
-            return uri, None
-        path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(uri)
-        if ".." in path.parts and not path.is_absolute():
-            return uri, reason("outside_root", f"{uri} is not inside {root.name or root}")
-        return str(_as_stored(root / path)), None  # an absolute path stays as it is
-    except (ValueError, OSError) as error:  # such as a name that is longer than a file's can be
-        return uri, reason("bad_address", str(error))
-
-
-def _as_stored(path: Path) -> Path:
-    """The spelling on disk: tables are NFC here, file names may be NFD."""
-    if path.exists():
-        return path
-    decomposed = Path(unicodedata.normalize("NFD", str(path)))
-    return decomposed if decomposed.exists() else path
 
 
 def place_of(source_id: str) -> int:

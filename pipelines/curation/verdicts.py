@@ -6,6 +6,8 @@ A reason is one code of `REASONS`, with a detail after a colon: `incomplete: 144
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipelines.secrets import without_secrets
+
 KEPT = "kept"
 FILTERED = "filtered"
 FAILED = "failed"
@@ -17,7 +19,8 @@ REASONS = {
     # failed: the source cannot be read
     "not_found": "no such file or address",
     "bad_address": "no path or address that can be looked up",
-    "outside_root": "the relative path leaves data.root",
+    "outside_root": "neither data.root nor data.more_roots holds it",
+    "private_address": "a server that is not on the public internet, nor in data.private_networks",
     "refused": "the server does not give it to us (HTTP 401, 403 or 451)",
     "download_failed": "the server did not answer, or not well, after several tries",
     "empty_file": "a file of zero bytes",
@@ -85,10 +88,10 @@ class CurationError(RuntimeError):
 
 
 def reason(code: str, detail: str = "") -> str:
-    """`code: detail`, with a code of the documented list."""
+    """`code: detail`, with a code of the documented list; without passwords and signatures of addresses."""
     if code not in REASONS:
         raise KeyError(f"{code!r} is not a documented reason")
-    return f"{code}: {detail}" if detail else code
+    return f"{code}: {without_secrets(detail)}" if detail else code
 
 
 def code_of(reason_text: str) -> str:

@@ -25,6 +25,7 @@ os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1024")
 
 FLOW_SHORT_SIDE_PIXELS = 128
 FORMATS_WITHOUT_SEEK = ("mpegts", "mpeg")
+PLAYLISTS = {"hls", "concat", "dash", "webm_dash_manifest", "sdp", "image2"}  # whatever the suffix says
 LARGE_PIXELS = 2560 * 1440  # dozens of larger frames are not kept at full size
 LEAST_SIDE_PIXELS = 32  # decord takes the padding of narrower rows for a fourth channel
 SLOWEST_FPS, FASTEST_FPS = 0.01, 1000  # what is beyond is a broken header
@@ -228,6 +229,9 @@ def _probe(path: str) -> tuple[float | None, str]:
             if not container.streams.video:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no"
                 raise UnreadableVideoError(reason("no_video_stream", f"{kinds} streams only"))
+            if set(container.format.name.split(",")) & PLAYLISTS:
+                detail = f"a playlist ({container.format.name}), whose pictures are in other files"
+                raise UnreadableVideoError(reason("not_a_video", detail))
             return _declared_seconds(container), container.format.name
     except av.error.FFmpegError as error:
         code = "incomplete" if _is_headless_mp4(path) else "not_a_video"

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 
 from pipelines.cache import cache_folder
 from pipelines.curation.decode import DecoderError
+from pipelines.curation.reach import is_remote
 from pipelines.curation.remote import local_file
-from pipelines.curation.sources import is_remote
 from pipelines.evaluation.protocol import VIDEO_FRAMES
 from pipelines.evaluation.video_classifier import Classified, VideoClassifier
 from pipelines.files import whole_file

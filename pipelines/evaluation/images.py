@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.curation.captions import split_caption
-from pipelines.curation.sources import is_remote, resolve_uri, table_rows
+from pipelines.curation.reach import Reach, is_remote, reach_of, resolve_uri
+from pipelines.curation.sources import table_rows
 from pipelines.curation.verdicts import CurationError
 from pipelines.evaluation.motion import parse_objects
 from pipelines.evaluation.reference import EvaluationClip, EvaluationError, evaluate_settings
@@ -28,11 +30,13 @@ def image_clips(recipe: Recipe, wanted: EvaluationSet) -> list[EvaluationClip]:
     settings = evaluate_settings(recipe)
     bucket = recipe.curation.tiers[settings.tier][0]
     rows = read_table(recipe, wanted)
+    declared = reach_of(recipe.data)
+    reach = replace(declared, folders=(table_path(recipe, wanted).parent, *declared.folders))
     clips: dict[str, EvaluationClip] = {}
     for number, row in enumerate(rows, start=1):
         where = f"{table_path(recipe, wanted)}, row {number}"
         appearance, motion = _captions(row, where)
-        uri = _image(row, table_path(recipe, wanted).parent, where)
+        uri = _image(row, reach, where)
         key = file_sha256(uri) if not is_remote(uri) else uri
         clip_id = hashlib.sha256(f"{key}\n{appearance}\n{motion}".encode()).hexdigest()[:20]
         if clip_id in clips:
@@ -105,10 +109,10 @@ def _captions(row: dict[str, Any], where: str) -> tuple[str, str]:
     return split.appearance, split.motion
 
 
-def _image(row: dict[str, Any], folder: Path, where: str) -> str:
+def _image(row: dict[str, Any], reach: Reach, where: str) -> str:
     if not row["image"]:
         raise EvaluationError(f"{where}: no image is named")
-    uri, refused = resolve_uri(str(row["image"]), folder)
+    uri, refused = resolve_uri(str(row["image"]), reach)
     if refused:
         raise EvaluationError(f"{where}: {refused}")
     if not is_remote(uri) and not Path(uri).is_file():

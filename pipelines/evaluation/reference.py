@@ -11,13 +11,14 @@ import numpy as np
 
 from pipelines.curation.clip_table import read_clips
 from pipelines.curation.decode import DecoderError, DecoderProcess
+from pipelines.curation.reach import reach_of, resolve_uri
 from pipelines.curation.remote import local_file
-from pipelines.curation.sources import data_root, resolve_uri
 from pipelines.curation.video import crop_to
 from pipelines.evaluation.motion import parse_objects
 from pipelines.files import write_text
 from pipelines.layout import RunLayout
 from pipelines.recipe import Bucket, EvaluateSettings, EvaluationSet, Recipe
+from pipelines.secrets import without_secrets
 
 
 class EvaluationError(RuntimeError):
@@ -100,7 +101,7 @@ def _clip(
     bucket = _bucket_of(recipe.curation.tiers[settings.tier], row["bucket"] or "")
     if bucket is None:
         return None
-    uri, refused = resolve_uri(row["source_uri"], data_root(recipe.data).absolute())
+    uri, refused = resolve_uri(row["source_uri"], reach_of(recipe.data))
     if refused:
         raise EvaluationError(f"clip {row['clip_id']}: {refused}")
     return EvaluationClip(
@@ -173,27 +174,31 @@ class ReferenceReader:
 
     def __init__(self, recipe: Recipe) -> None:
         self.decoder = DecoderProcess(recipe.curation.decode)
+        self.networks = recipe.data.private_networks
 
     def image(self, clip: EvaluationClip) -> np.ndarray:
         """(H, W, 3) uint8, cropped in the middle. Raises EvaluationError when it cannot be read any more."""
         from PIL import Image
 
         try:
-            with local_file(clip.uri) as path, Image.open(path) as image:
+            with local_file(clip.uri, self.networks) as path, Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB"))
         except (OSError, Image.DecompressionBombError) as error:  # PIL's own errors are OSErrors
-            raise EvaluationError(f"{clip.uri} is not a picture that can be read: {error}") from error
+            raise EvaluationError(
+                f"{without_secrets(clip.uri)} is not a picture that can be read: {error}"
+            ) from error
         except DecoderError as error:
-            raise EvaluationError(f"{clip.uri} cannot be fetched: {error.reason}") from error
+            raise EvaluationError(f"{without_secrets(clip.uri)} cannot be fetched: {error.reason}") from error
         return crop_to(pixels[None], clip.height, clip.width)[0]
 
     def read(self, clip: EvaluationClip) -> np.ndarray:
         """(T, H, W, 3) uint8. Raises EvaluationError when the source cannot be read any more."""
         try:
-            return self.decoder.clip(
-                clip.uri, clip.start_seconds, clip.frames, clip.fps, clip.height, clip.width
-            )
+            with local_file(clip.uri, self.networks) as path:
+                return self.decoder.clip(
+                    path, clip.start_seconds, clip.frames, clip.fps, clip.height, clip.width
+                )
         except DecoderError as error:
             raise EvaluationError(
-                f"clip {clip.clip_id} of {clip.uri} cannot be read: {error.reason}"
+                f"clip {clip.clip_id} of {without_secrets(clip.uri)} cannot be read: {error.reason}"
             ) from error

@@ -14,6 +14,7 @@ from pipelines.evaluation.summary import as_json
 from pipelines.evaluation.summary import flat as numbers_of
 from pipelines.progress import stderr_console
 from pipelines.recipe import Recipe
+from pipelines.secrets import without_secrets
 from pipelines.tracking import log_params, open_experiment, recipe_params, tracking_uri
 
 FILES = ("metrics.json", "clips.jsonl", "measures.jsonl", "grid.png", "grid.mp4", "grid.gif")
@@ -51,8 +52,9 @@ def log_metrics(
     try:
         return {"uri": tracking_uri(recipe), "run_id": _log(recipe, folder, metrics, data, files)}
     except Exception as error:  # of any client library of any store
-        stderr_console().print(f"the evaluation is whole in {folder}, but MLflow did not take it: {error}")
-        return {"uri": tracking_uri(recipe), "error": str(error)}
+        said = without_secrets(str(error))
+        stderr_console().print(f"the evaluation is whole in {folder}, but MLflow did not take it: {said}")
+        return {"uri": tracking_uri(recipe), "error": said}
 
 
 def _log(
@@ -99,7 +101,10 @@ def _fill(
     dataset = Dataset(data.name, data.fingerprint[:36], data.kind, json.dumps(data.source))
     client.log_inputs(run_id, datasets=[DatasetInput(dataset)])
     for name in files:
-        client.log_artifact(run_id, str(folder / name))
+        if name.endswith(".jsonl"):  # they name sources, whose addresses may be signed
+            client.log_text(run_id, without_secrets((folder / name).read_text("utf-8")), name)
+        else:
+            client.log_artifact(run_id, str(folder / name))
     client.log_artifacts(run_id, str(folder / "videos"), "videos")
 
 

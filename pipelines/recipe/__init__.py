@@ -6,7 +6,7 @@ name or its description.
 
 import os
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -67,7 +67,11 @@ __all__ = [
 
 
 class TrackingSettings(Settings):
-    uri: str | None = Field(None, description="MLflow tracking URI; default: SQLite in the run directory")
+    uri: str | None = Field(
+        None,
+        description="MLflow tracking URI, in which ${NAME} stands for a variable of the environment; "
+        "default: SQLite in the run directory",
+    )
     experiment: str = "factorized-dreamer"
 
 
@@ -127,7 +131,9 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     def absolute(path: str | None) -> str | None:
         return path if path is None or "://" in path else os.path.abspath(path)
 
+    data: dict[str, Any]
     data = {name: absolute(getattr(recipe.data, name)) for name in ("table", "root", "exclude_sources")}
+    data["more_roots"] = tuple(absolute(root) for root in recipe.data.more_roots)
     models = {name: absolute(path) for name, path in recipe.models.model_dump().items()}
     captions = {"model": absolute(recipe.curation.captions.model)}
     shots = recipe.curation.shots.model_copy(update={"weights": absolute(recipe.curation.shots.weights)})

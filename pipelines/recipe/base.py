@@ -1,9 +1,19 @@
 """What all sections of a recipe are made of."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    model_serializer,
+    model_validator,
+)
+
+from pipelines.secrets import holds_password
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -15,7 +25,18 @@ class RecipeError(ValueError):
 
 class Settings(BaseModel):
     # Defaults too: 8 for a float would be written as 8, and 8.0 once it was read back from a file.
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+    @model_validator(mode="after")
+    def _no_passwords(self) -> Self:
+        """Recipes are kept with runs, shown and passed on."""
+        for name, value in self:
+            if isinstance(value, str) and holds_password(value):
+                raise ValueError(
+                    f"{name}: recipes are kept and shown, so they hold no password; write ${{NAME}} in its "
+                    "place and export NAME"
+                )
+        return self
 
 
 class Bucket(Settings):

@@ -1,10 +1,18 @@
 """Where clips come from, and what becomes of them."""
 
+import ipaddress
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from pipelines.recipe.base import BucketName, Fraction, Settings
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text, strict=False))
+
+
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class Columns(Settings):
@@ -20,7 +28,18 @@ class Columns(Settings):
 
 class DataSettings(Settings):
     table: str = Field(description="CSV, JSONL or Parquet table, or a folder of videos with .txt captions")
-    root: str | None = Field(None, description="where relative paths resolve; default: the table's folder")
+    root: str | None = Field(
+        None,
+        description="folder that paths of the table are relative to and may not leave; default: the table's",
+    )
+    more_roots: tuple[str, ...] = Field(
+        (), description="other folders, and s3:// or gs:// addresses, below which rows may name files"
+    )
+    private_networks: tuple[Network, ...] = Field(
+        (),
+        description="networks or IP addresses, such as 10.0.0.0/8, that rows may fetch from though they are "
+        "not public",
+    )
     columns: Columns = Columns()
     limit: PositiveInt | None = Field(None, description="only the first N sources, for a first look")
     exclude_sources: str | None = Field(

@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 
 from pipelines.curation.decode import DecoderError, DecoderProcess
-from pipelines.curation.sources import data_root, resolve_uri
+from pipelines.curation.reach import reach_of
+from pipelines.curation.remote import source_file
 from pipelines.recipe import DataSettings, DecodeSettings
 from pipelines.report.pictures import GAP_PIXELS, Picture, encoded
 from pipelines.report.sample import Row
@@ -17,7 +18,7 @@ class Strips:
     """Decodes clips from their sources, each as a few frames side by side."""
 
     def __init__(self, data: DataSettings, decode: DecodeSettings) -> None:
-        self.data = data
+        self.reach = reach_of(data)
         self.decoder = DecoderProcess(decode)
 
     def __enter__(self) -> "Strips":
@@ -28,13 +29,13 @@ class Strips:
 
     def strip(self, clip: Row) -> Picture:
         """A row of the clip table → its picture; a source that cannot be read any more is no error."""
-        uri, refused = resolve_uri(clip["source_uri"], data_root(self.data))
-        if refused:
-            return Picture(fault=refused)
         width, count = strip_frames(clip["width"], clip["height"])
         fps = count / (clip["end_seconds"] - clip["start_seconds"])
         try:
-            frames = self.decoder.clip(uri, clip["start_seconds"], count, fps, FRAME_HEIGHT_PIXELS, width)
+            with source_file(clip["source_uri"], self.reach) as path:
+                frames = self.decoder.clip(
+                    path, clip["start_seconds"], count, fps, FRAME_HEIGHT_PIXELS, width
+                )
         except DecoderError as error:
             return Picture(fault=error.reason)
         return encoded(Image.fromarray(side_by_side(frames), "RGBA"))

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.layout import RunLayout
 from pipelines.progress import stderr_console
 from pipelines.recipe_file import load_recipe
+from pipelines.secrets import without_secrets
 from pipelines.study.plan import Study
 from pipelines.tracking import flat, log_params, open_experiment, tracking_uri
 
@@ -23,8 +24,9 @@ def log_study(study: Study, folder: Path, summary: dict[str, Any]) -> dict[str, 
     try:
         return _log(study, folder, summary)
     except Exception as error:  # of any client library of any store
-        stderr_console().print(f"the results are whole in {folder}, but MLflow did not take them: {error}")
-        return {"error": str(error)}
+        said = without_secrets(str(error))
+        stderr_console().print(f"the results are whole in {folder}, but MLflow did not take them: {said}")
+        return {"error": said}
 
 
 def _log(study: Study, folder: Path, summary: dict[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.layout import RunLayout
 from pipelines.progress import stderr_console, track
 from pipelines.recipe import Recipe
+from pipelines.secrets import without_secrets
 from pipelines.training.log import tail_log
 from pipelines.training.plan import StagePlan
 from pipelines.training.tracking import Tracker
@@ -142,6 +143,7 @@ def _send(tracker: Tracker, watch: Watch | None, ending: _Ending) -> None:
                 return
         except Exception as error:  # whatever a client of a dead server raises; training must not notice
             if not ending.abandoned.is_set():
-                stderr_console().print(f"MLflow: {type(error).__name__}: {error}; trying again", markup=False)
+                said = f"{type(error).__name__}: {without_secrets(str(error))}"
+                stderr_console().print(f"MLflow: {said}; trying again", markup=False)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
         (ending.abandoned if last else ending.done).wait(wait)

@@ -154,7 +154,7 @@ def test_errors_for_people_have_no_traceback_and_faults_of_the_program_do():
     program = """
 import sys, typer
 from jobs.shell import execute
-from jobs.submit import SubmitError
+from jobs.ray_jobs import JobError
 from pipelines.recipe import RecipeError
 
 def fail(error):
@@ -165,7 +165,7 @@ def fail(error):
     except typer.Exit as end:
         print(f"-- {end.exit_code}", file=sys.stderr)
 
-fail(SubmitError("no cluster there"))
+fail(JobError("no cluster there"))
 fail(FileNotFoundError("no model in x"))
 fail(RecipeError("no such key"))
 fail(KeyboardInterrupt())

@@ -78,7 +78,8 @@ def test_footage_is_read_behind_addresses_and_none_is_an_error(benchmark: Benchm
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         table.write_text(f"videoid,contentUrl,name\n1,{address}/gone.mp4,a\n2,{address}/{film.name},b\n")
-        (footage,) = real_clips(DataSettings(table=str(table)), benchmark.curation)
+        here = DataSettings(table=str(table), private_networks=("127.0.0.1",))
+        (footage,) = real_clips(here, benchmark.curation)
         server.shutdown()
     assert len(footage) >= 16
     table.write_text("videoid,contentUrl,name\n1,gone.mp4,a\n")

@@ -71,6 +71,18 @@ def test_bad_files_fail_with_what_is_wrong(
     assert ends_as(decoder, cut_in_half(matroska)).startswith("failed incomplete: frames end at")
 
 
+def test_a_playlist_brings_in_no_other_file(
+    decoder: DecoderProcess, tmp_path: Path, make_video: MakeVideo, make_scene: MakeScene
+) -> None:
+    film = make_video(tmp_path / "film.mp4", make_scene(0, 16))
+    head, line = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.0,\n", film.as_uri()
+    for name in ("hls.mp4", "hls.m3u8"):
+        (tmp_path / name).write_text(f"{head}{line}\n#EXT-X-ENDLIST\n")
+        assert ends_as(decoder, tmp_path / name).startswith("failed not_a_video")
+    (tmp_path / "concat.mp4").write_text("ffconcat version 1.0\nfile film.mp4\n")
+    assert ends_as(decoder, tmp_path / "concat.mp4").startswith("failed not_a_video: a playlist (concat)")
+
+
 @pytest.mark.parametrize(
     ("function", "timeout_seconds", "why"),
     [

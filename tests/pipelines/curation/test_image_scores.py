@@ -83,7 +83,10 @@ def rows(sprites: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def recipe_for(
-    tiny_models: dict[str, str], rows: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+    tiny_models: dict[str, str],
+    rows: list[dict[str, str]],
+    sprites: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Recipe]:
     table = write_rows(tmp_path_factory.mktemp("table") / "films.csv", rows)
 
@@ -98,6 +101,7 @@ def recipe_for(
             run_directory,
             table,
             tiny_models,
+            data={"root": str(sprites)},
             units=UNITS,
             shots={"detector": "none"},
             image_scores=image_scores,

@@ -11,10 +11,12 @@ from fsspec.registry import _registry
 
 from pipelines.curation import remote
 from pipelines.curation.decode import DecoderError
+from pipelines.curation.reach import Reach
 from pipelines.curation.remote import FETCHED_AHEAD, FilesAhead, SharedFiles, local_file
 from pipelines.curation.verdicts import CurationError
 
 CONTENT = b"film" * 1000
+HERE = Reach((Path("/"),), private_networks=("127.0.0.1/32",))
 
 
 class Server(BaseHTTPRequestHandler):
@@ -108,7 +110,7 @@ def test_an_address_that_needs_a_package_names_it(monkeypatch: pytest.MonkeyPatc
 
 def test_a_file_of_several_clips_is_fetched_once_and_deleted_after_the_last(server: str) -> None:
     uri = f"{server}/good.mp4"
-    with SharedFiles({uri: 3}, Path("/"), most_bytes=1e9) as files:
+    with SharedFiles({uri: 3}, HERE, most_bytes=1e9) as files:
         for _ in range(3):
             with files.local(uri) as path:
                 assert Path(path).read_bytes() == CONTENT
@@ -118,7 +120,7 @@ def test_a_file_of_several_clips_is_fetched_once_and_deleted_after_the_last(serv
 
 def test_fetched_files_that_nobody_reads_make_room(server: str) -> None:
     uris = [f"{server}/good{number}" for number in range(3)]
-    with SharedFiles(dict.fromkeys(uris, 2), Path("/"), most_bytes=2.5 * len(CONTENT)) as files:
+    with SharedFiles(dict.fromkeys(uris, 2), HERE, most_bytes=2.5 * len(CONTENT)) as files:
         with files.local(uris[0]) as read_all_the_time:
             paths = []
             for uri in uris[1:]:
@@ -135,7 +137,7 @@ def test_fetched_files_that_nobody_reads_make_room(server: str) -> None:
 
 def test_the_next_files_are_fetched_while_one_is_read(server: str) -> None:
     names = ("good_in_company1", "good_in_company2", "denied.mp4", "good3")
-    with FilesAhead([f"{server}/{name}" for name in names], Path("/")) as files:
+    with FilesAhead([f"{server}/{name}" for name in names], HERE) as files:
         for _ in names[:2]:
             with files.next() as path:
                 assert Path(path).read_bytes() == CONTENT
@@ -150,7 +152,7 @@ def test_no_more_than_some_files_lie_there_and_none_is_left(server: str, tmp_pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote.tempfile, "tempdir", str(tmp_path))
         uris = [f"{server}/good{number}" for number in range(20)]
-        with FilesAhead(uris, Path("/")) as files, files.next():
+        with FilesAhead(uris, HERE) as files, files.next():
             pass
     assert sum(line.startswith("GET") for line in Server.asked) <= FETCHED_AHEAD + 1
     assert list(tmp_path.iterdir()) == []

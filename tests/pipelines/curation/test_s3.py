@@ -70,6 +70,9 @@ def test_a_table_of_addresses_is_curated_like_one_of_files(
         file = make_video(tmp_path / f"{number}.mp4", make_scene(number, 20))
         rows.append(source_row(str(number), contentUrl=upload(file, f"{bucket}/{file.name}")))
     rows.append(source_row("gone", contentUrl=f"{bucket}/gone.mp4"))
+    rows.append(source_row("other", contentUrl="s3://other-bucket/v.mp4"))
     table = write_rows(tmp_path / "t.csv", rows)
-    summary = curate(curation_recipe(tmp_path / "run", table, tiny_models, units=2))
-    assert (summary["kept"], summary["failed"], summary["reasons"]) == (3, 1, {"not_found": 1})
+    allowed = {"more_roots": [bucket]}
+    summary = curate(curation_recipe(tmp_path / "run", table, tiny_models, data=allowed, units=2))
+    assert (summary["kept"], summary["failed"]) == (3, 2)
+    assert summary["reasons"] == {"not_found": 1, "outside_root": 1}

@@ -11,7 +11,6 @@ import pytest
 from pipelines.curation.sources import (
     divide_sources,
     read_sources,
-    resolve_uri,
     table_faults,
     unit_of,
     unit_sources,
@@ -102,29 +101,6 @@ def test_row_without_id_is_named(tmp_path: Path) -> None:
     write_rows(tmp_path / "t.csv", [*ROWS, ROWS[0] | {"videoid": " "}])
     with pytest.raises(CurationError, match="row 3: column 'videoid' is empty"):
         list(read_sources(settings(tmp_path / "t.csv")))
-
-
-def test_paths_resolve_against_the_root_and_cannot_leave_it(tmp_path: Path) -> None:
-    assert resolve_uri("a/b.mp4", tmp_path) == (str(tmp_path / "a/b.mp4"), None)
-    assert resolve_uri("https://host/a%20b.mp4", tmp_path) == ("https://host/a%20b.mp4", None)
-    assert resolve_uri(f"file://{tmp_path}/a%20b.mp4", tmp_path) == (str(tmp_path / "a b.mp4"), None)
-    _, refused = resolve_uri("a/../../secret.mp4", tmp_path)
-    assert refused is not None
-    assert refused.startswith("outside_root")
-
-
-@pytest.mark.parametrize("uri", ["x" * 300 + ".mp4", "http://[bad/x.mp4", "a\0b.mp4"])
-def test_what_is_no_address_is_said_and_stops_nothing(tmp_path: Path, uri: str) -> None:
-    same, refused = resolve_uri(uri, tmp_path)
-    assert same == uri
-    assert refused is not None
-    assert refused.startswith("bad_address")
-
-
-def test_file_names_on_disk_may_be_decomposed(tmp_path: Path) -> None:
-    (tmp_path / "cafe\u0301.mp4").write_bytes(b"")
-    path, _ = resolve_uri("caf\u00e9.mp4", tmp_path)
-    assert Path(path).exists()
 
 
 def test_units_depend_on_the_id_alone(tmp_path: Path) -> None:

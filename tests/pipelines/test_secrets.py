@@ -1,0 +1,55 @@
+"""Secrets of addresses: never in a recipe, never in what is shown."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.preflight import tracking_faults
+from pipelines.recipe import RecipeError
+from pipelines.recipe_file import load_recipe
+from pipelines.secrets import holds_password, without_secrets
+from pipelines.tracking import open_experiment, tracking_uri
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://a.org/v.mp4", "https://a.org/v.mp4"),
+        ("https://me:pass@a.org/v.mp4", "https://...@a.org/v.mp4"),
+        ("404 of 'https://a.org/v.mp4?X-Signature=pass&b=1'", "404 of 'https://a.org/v.mp4?...'"),
+        ('{"uri": "s3://a/v.mp4?versionId=pass", "b": 1}', '{"uri": "s3://a/v.mp4?...", "b": 1}'),
+        ("what? a path /v.mp4 and me@a.org", "what? a path /v.mp4 and me@a.org"),
+    ],
+)
+def test_users_passwords_and_queries_are_struck_out(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize("setting", ["tracking.uri", "data.table", "evaluate.watermark"])
+def test_a_recipe_with_a_password_is_refused_without_a_word_of_it(setting: str) -> None:
+    with pytest.raises(RecipeError, match=r"write \$\{NAME\} in its place") as caught:
+        load_recipe("demo", (f"{setting}=http://me:planted@host/x",))
+    assert "planted" not in str(caught.value) + str(caught.value.__cause__)
+
+
+def test_a_variable_stands_for_a_secret_and_only_its_name_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = "sqlite:///${PLANTED_FOLDER}/mlflow.db"
+    recipe = load_recipe("demo", (f"tracking.uri={uri}", f"run_directory={tmp_path / 'run'}"))
+    (fault,) = tracking_faults(recipe, ("train",))
+    assert fault.startswith("tracking.uri: PLANTED_FOLDER is not set")
+    monkeypatch.setenv("PLANTED_FOLDER", str(tmp_path / "planted"))
+    assert list(tracking_faults(recipe, ("train",))) == []
+    open_experiment(recipe)
+    assert (tmp_path / "planted" / "mlflow.db").is_file()
+    assert tracking_uri(recipe) == uri
+    assert "planted/" not in json.dumps(recipe.model_dump(mode="json"))
+
+
+def test_a_password_is_told_from_the_name_of_a_variable_and_from_a_port() -> None:
+    assert holds_password("postgresql://mlflow:pass@host/db")
+    assert holds_password("redis://:pass@host")
+    for harmless in ("http://host:5000/a@b", "postgresql://mlflow:${DB}@host/db", "http://me@host", "a:b@c"):
+        assert not holds_password(harmless)

@@ -21,6 +21,7 @@ from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
 from pipelines.recipe import DataSettings, Recipe, with_absolute_paths
+from pipelines.storage import storage_path
 from pipelines.tracking import tracking_uri
 
 Summary = dict[str, Any]
@@ -221,14 +222,14 @@ def write_recipe(recipe: Recipe, layout: RunLayout) -> None:
 
 def table_stamp(data: DataSettings) -> str:
     """Changes when the source table does; of a folder, when a file comes, goes or is written."""
-    table = Path(data.table)
+    table = storage_path(data.table)
     if table.is_file():
         with table.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     if table.is_dir():
         files = sorted(path for path in table.rglob("*") if path.is_file())
         stats = [(str(path.relative_to(table)), path.stat()) for path in files]
-        return fingerprint([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+        return fingerprint([(name, stat.st_size, stat.st_mtime) for name, stat in stats])
     return data.table
 
 

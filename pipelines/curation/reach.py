@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipelines.curation.verdicts import reason
 from pipelines.recipe import DataSettings
+from pipelines.storage import storage_path
 
 WEB_SCHEMES = ("http", "https")
 BUCKET_SCHEMES = ("s3", "gs")
@@ -31,25 +32,32 @@ class PrivateAddressError(Exception):
 
 @dataclass(frozen=True)
 class Reach:
-    """Folders that rows may name files in, the first being where relative paths begin; buckets; networks."""
+    """Folders and prefixes of buckets that rows may name files in, and networks.
+
+    Relative paths begin in the first folder, or of a table in a bucket in the first bucket.
+    """
 
     folders: tuple[Path, ...]
     buckets: tuple[str, ...] = ()
     private_networks: tuple[str, ...] = ()
+    begins_in_bucket: bool = False  # relative paths begin at the first bucket
 
 
 def reach_of(data: DataSettings) -> Reach:
     """What a recipe allows the rows of its table."""
-    more = [Path(root) for root in data.more_roots if not is_remote(root)]
-    buckets = tuple(root for root in data.more_roots if is_remote(root))
-    return Reach((data_root(data).absolute(), *more), buckets, data.private_networks)
+    root = data_root(data)
+    in_bucket = is_remote(str(root))
+    places = (str(root if in_bucket else root.absolute()), *data.more_roots)
+    folders = tuple(Path(place) for place in places if not is_remote(place))
+    buckets = tuple(place for place in places if is_remote(place))
+    return Reach(folders, buckets, data.private_networks, in_bucket)
 
 
 def data_root(data: DataSettings) -> Path:
-    """Folder that relative paths of the table resolve against."""
+    """Folder, or place in a bucket, that relative paths of the table resolve against."""
     if data.root is not None:
-        return Path(data.root)
-    table = Path(data.table)
+        return storage_path(data.root)
+    table = storage_path(data.table)
     return table if table.is_dir() else table.parent
 
 
@@ -73,7 +81,9 @@ def resolve_uri(uri: str, reach: Reach) -> tuple[str, str | None]:
             inside = any(_is_below(uri, root) for root in reach.buckets)
             return uri, None if inside else _outside(f"{parts.scheme}://{parts.netloc}")
         named = Path(unquote(parts.path)) if parts.scheme == "file" else Path(uri)
-        path = _as_stored(reach.folders[0] / named)  # an absolute path stays as it is
+        if reach.begins_in_bucket and not named.is_absolute():
+            return resolve_uri(f"{reach.buckets[0]}/{named.as_posix()}", reach)
+        path = _as_stored(reach.folders[0] / named if reach.folders else named)  # absolute: stays as it is
         real = path.resolve()
         if not any(real.is_relative_to(folder.resolve()) for folder in reach.folders):
             return uri, _outside(str(real.parent))

@@ -25,7 +25,7 @@ from pipelines.curation.verdicts import CurationError
 from pipelines.files import whole_folder
 from pipelines.layout import RunLayout
 from pipelines.recipe import DataSettings, Recipe, RecipeError
-from pipelines.storage import parquet_file, read_table
+from pipelines.storage import parquet_file, read_table, storage_path
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("source_id", "source_uri", "license", "split", "labels", "caption")]
@@ -48,14 +48,14 @@ def read_sources(data: DataSettings) -> Iterator[Row]:
     faults = table_faults(data)
     if faults:
         raise RecipeError("\n".join(faults))
-    path = Path(data.table)
+    path = storage_path(data.table)
     rows = _folder_rows(path) if path.is_dir() else _table_rows(path, data)
     yield from islice(rows, data.limit)
 
 
 def table_faults(data: DataSettings) -> list[str]:
     """What is wrong with the recipe's table, each with its mend; empty when it can be read."""
-    path = Path(data.table)
+    path = storage_path(data.table)
     if path.is_dir():
         return [] if next(_videos_in(path), None) else [f"data.table: no video files in the folder {path}"]
     if not path.is_file():
@@ -185,7 +185,7 @@ def _refuse_repeated_ids(sorted_ids: pa.ChunkedArray, data: DataSettings) -> Non
 def _column_names(path: Path) -> list[str]:
     match path.suffix.lower():
         case ".parquet":
-            return list(pq.read_schema(path).names)
+            return list(parquet_file(path).schema_arrow.names)
         case ".csv" | ".tsv":
             with path.open(newline="", encoding="utf-8-sig") as stream:
                 return next(csv.reader(stream, delimiter=_delimiter(path)), [])
@@ -209,7 +209,7 @@ def table_rows(path: Path) -> Iterator[Row]:
     """
     match path.suffix.lower():
         case ".parquet":
-            for batch in pq.ParquetFile(path).iter_batches():
+            for batch in parquet_file(path).iter_batches():
                 yield from batch.to_pylist()
         case ".csv" | ".tsv":
             csv.field_size_limit(CSV_FIELD_CHARACTERS)

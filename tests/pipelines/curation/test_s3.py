@@ -10,31 +10,25 @@ from pipelines.curation import remote
 from pipelines.curation.decode import DecoderError
 from pipelines.curation.remote import local_file
 from pipelines.curation.run import curate
+from pipelines.storage import storage_path
 from tests.curation_input import curation_recipe, source_row, write_rows
+from tests.object_storage import FaultyStorage, object_storage
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """Address of an empty bucket; the variables are what a user sets for any S3 of their own."""
+def storage() -> Iterator[FaultyStorage]:
     import ray
-    import s3fs
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with object_storage("videos") as storage, pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote, "BACK_OFF_SECONDS", 0.01)
         ray.shutdown()  # workers of one that is there would not see the variables
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("videos")
-        yield "s3://videos"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+        yield storage
+
+
+@pytest.fixture
+def bucket(storage: FaultyStorage) -> str:
+    """Address of a bucket."""
+    return "s3://videos"
 
 
 def upload(file: Path, address: str) -> str:
@@ -58,8 +52,9 @@ def test_what_is_not_there_is_not_found(address: str, bucket: str) -> None:
         pass
 
 
-def test_a_table_of_addresses_is_curated_like_one_of_files(
+def test_tables_and_runs_in_a_bucket_are_curated_like_those_in_folders(
     bucket: str,
+    storage: FaultyStorage,
     tmp_path: Path,
     tiny_models: dict[str, str],
     make_video: Callable[..., Path],
@@ -68,11 +63,26 @@ def test_a_table_of_addresses_is_curated_like_one_of_files(
     rows = []
     for number in range(3):
         file = make_video(tmp_path / f"{number}.mp4", make_scene(number, 20))
-        rows.append(source_row(str(number), contentUrl=upload(file, f"{bucket}/{file.name}")))
-    rows.append(source_row("gone", contentUrl=f"{bucket}/gone.mp4"))
+        upload(file, f"{bucket}/films/{file.name}")
+        rows.append(source_row(str(number), contentUrl=file.name))
+    rows.append(source_row("gone", contentUrl="gone.mp4"))
     rows.append(source_row("other", contentUrl="s3://other-bucket/v.mp4"))
     table = write_rows(tmp_path / "t.csv", rows)
-    allowed = {"more_roots": [bucket]}
-    summary = curate(curation_recipe(tmp_path / "run", table, tiny_models, data=allowed, units=2))
-    assert (summary["kept"], summary["failed"]) == (3, 2)
-    assert summary["reasons"] == {"not_found": 1, "outside_root": 1}
+    upload(table, f"{bucket}/films/t.csv")
+    recipe = curation_recipe(tmp_path / "run", table, tiny_models, units=2)
+    here = curate(recipe)
+    place, films = f"{bucket}/run", f"{bucket}/films/t.csv"
+    data = recipe.data.model_copy(update={"table": films})
+    storage.share = 0.1
+    there = curate(recipe.model_copy(update={"run_directory": place, "data": data}))
+    storage.share = 0.0
+    assert sum(storage.planted.values()) > 0
+    assert (there["kept"], there["failed"]) == (here["kept"], here["failed"]) == (3, 2)
+    assert there["reasons"] == here["reasons"] == {"not_found": 1, "outside_root": 1}
+    assert bytes_of_shards(storage_path(place)) == bytes_of_shards(tmp_path / "run")
+    assert not [path for path in storage_path(place).rglob("*") if "partial" in path.name]
+
+
+def bytes_of_shards(run: Path) -> dict[str, bytes]:
+    files = (path for path in (run / "data" / "shards").rglob("*") if path.is_file())
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}

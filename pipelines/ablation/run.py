@@ -48,7 +48,8 @@ def ablate(
     settings = ablate_settings(recipe)
     runs = arm_runs(recipe, seeds or settings.seeds, arms)
     for run in runs:
-        preflight(run.recipe, ("curate", "train", "evaluate"))
+        if run.seed == runs[0].seed:  # the others ask for the same
+            preflight(run.recipe, ("curate", "train", "evaluate"))
     folder = ablation_folder(recipe)
     with exclusive(folder):
         run_recipe(recipe, ("curate",))

@@ -56,5 +56,5 @@ def test_a_folder_replaces_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
     with whole_folder(folder) as partial:
         (partial / "new").write_text("new")
     assert [path.name for path in folder.iterdir()] == ["new"]
-    link_tree(folder, tmp_path / "copy")
+    link_tree(folder, tmp_path / "copy", marker="new")
     assert (tmp_path / "copy" / "new").samefile(folder / "new")

@@ -19,7 +19,7 @@ from pipelines.preflight_machine import memory_faults
 from pipelines.recipe import Recipe, RecipeError
 from pipelines.schedulable import schedule_faults
 from pipelines.secrets import missing_variables, with_variables
-from pipelines.storage import StorageError, storage_path
+from pipelines.storage import storage_path
 
 STEPS = ("curate", "train", "evaluate")
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -341,8 +341,6 @@ def _storage_faults(place: str) -> Faults:
         probe = storage_path(place) / ".probe"
         write_text(probe, "")
         probe.unlink()
-    except StorageError as error:
-        yield f"run_directory: {error}"
     except Exception as error:  # every kind of object storage has errors of its own
         yield (
             f"run_directory: {place} cannot be written to ({type(error).__name__}: {error}): is the bucket "

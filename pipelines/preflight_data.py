@@ -9,7 +9,7 @@ from pathlib import Path
 from pipelines.curation.sources import read_sources, shrinking, table_faults
 from pipelines.curation.verdicts import CurationError
 from pipelines.recipe import DataSettings, Recipe
-from pipelines.storage import StorageError, storage_path
+from pipelines.storage import storage_path
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 Faults = Iterator[str]
@@ -18,15 +18,11 @@ Faults = Iterator[str]
 def data_faults(recipe: Recipe, steps: tuple[str, ...]) -> Faults:
     """What is wrong with `data.table`, `data.root`, the columns and the splits that `steps` use."""
     data = recipe.data
-    try:
-        table, root = storage_path(data.table), data.root and storage_path(data.root)
-    except StorageError as error:
-        yield f"data.table, data.root: {error}"
-        return
-    if root and not root.is_dir():
-        yield f"data.root: no folder {root}; relative paths of the table are looked for there"
+    if data.root is not None and not storage_path(data.root).is_dir():
+        yield f"data.root: no folder {data.root}; relative paths of the table are looked for there"
     if data.exclude_sources is not None and not Path(data.exclude_sources).is_file():
         yield f"data.exclude_sources: no file {data.exclude_sources}; give one with a source id on each line"
+    table = storage_path(data.table)
     if not table.exists() and (near := _nearest_table(table)):
         yield f"data.table: no table or folder {table}; did you mean data.table={near}?"
         return

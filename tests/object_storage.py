@@ -19,8 +19,8 @@ from werkzeug.serving import make_server
 
 FAULTS = ("error 500", "slow down", "no answer", "slow reading")
 ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>planted</Message></Error>"
-PATIENCE_SECONDS = 2.0  # of clients; they wait 15 s by default
-SILENT_SECONDS = PATIENCE_SECONDS + 1.0
+PATIENCE_SECONDS = 1.5  # of clients; they wait 15 s by default
+SILENT_SECONDS = PATIENCE_SECONDS + 0.5
 SLOW_PIECES, SLOW_SECONDS = 4, 0.2  # of an answer that trickles
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from pipelines.recipe.ablation import AblateSettings, Arm
-from pipelines.recipe.base import Bucket, RecipeError, Settings, parse_bucket
+from pipelines.recipe.base import Bucket, Place, RecipeError, Settings, parse_bucket
 from pipelines.recipe.curation import (
     CaptionSettings,
     Columns,
@@ -77,7 +77,7 @@ class TrackingSettings(Settings):
 
 class Recipe(Settings):
     name: str
-    run_directory: str
+    run_directory: Place
     seed: int = 0
     data: DataSettings
     curation: CurationSettings

@@ -4,6 +4,7 @@ import re
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,7 +15,18 @@ from pydantic import (
 )
 
 from pipelines.secrets import holds_password
+from pipelines.storage import SCHEMES
 
+
+def _place(text: str) -> str:
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme not in SCHEMES:
+        raise ValueError(f"{text} is no place: give a folder, or an address in a bucket (s3://, gs://)")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A file or folder of a file system, or an address on object storage."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from pipelines.recipe.base import BucketName, Fraction, Settings
+from pipelines.recipe.base import BucketName, Fraction, Place, Settings
 
 
 def _network(text: str) -> str:
@@ -27,8 +27,8 @@ class Columns(Settings):
 
 
 class DataSettings(Settings):
-    table: str = Field(description="CSV, JSONL or Parquet table, or a folder of videos with .txt captions")
-    root: str | None = Field(
+    table: Place = Field(description="CSV, JSONL or Parquet table, or a folder of videos with .txt captions")
+    root: Place | None = Field(
         None,
         description="folder that paths of the table are relative to and may not leave; default: the table's",
     )

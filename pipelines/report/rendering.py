@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.report import charts, lines
+from pipelines.secrets import without_secrets
 
 
 def render(template: str, **context: Any) -> str:
@@ -27,6 +28,7 @@ def render(template: str, **context: Any) -> str:
         "number": number,
         "signed": lambda value: f"{value:+.3g}".replace("-", "−") if value else "0",
         "clock": clock,
+        "without_secrets": without_secrets,
         "breakable": lambda name: Markup("_<wbr>").join(name.split("_")),
         "plural": lambda noun, count: noun if count == 1 else f"{noun}s",
     }

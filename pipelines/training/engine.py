@@ -12,6 +12,7 @@ from pipelines.recipe import StageSettings, TrainSettings
 
 # DeepSpeed reserves whole buckets; one larger than the model only costs memory.
 LARGEST_BUCKET_ELEMENTS = 200_000_000
+LINEAR = torch.nn.functional.linear
 
 
 def import_deepspeed() -> Any:
@@ -55,6 +56,12 @@ def start_engine(model: nn.Module, stage: StageSettings, settings: TrainSettings
         config=deepspeed_config(settings, workers, sum(p.numel() for p in trained)),
     )
     return engine
+
+
+def end_engine(engine: Any) -> None:
+    """Free what an engine holds, and take back the `linear` that ZeRO 3 puts in PyTorch's place for good."""
+    engine.destroy()
+    torch.nn.functional.linear = LINEAR
 
 
 def deepspeed_config(settings: TrainSettings, workers: int, trained_elements: int) -> dict[str, Any]:

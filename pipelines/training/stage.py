@@ -29,7 +29,7 @@ from pipelines.training.checkpoint import (
     write_frozen,
 )
 from pipelines.training.ema import Ema
-from pipelines.training.engine import start_engine
+from pipelines.training.engine import end_engine, start_engine
 from pipelines.training.flops import clip_flop
 from pipelines.training.group import Group
 from pipelines.training.index import ClipIndex, read_index
@@ -180,7 +180,7 @@ class StageRun:
         for log in (self.log, self.validation_log):
             if log is not None:
                 log.close()
-        self.engine.destroy()
+        end_engine(self.engine)
 
 
 # ---------------------------------------------------------------- starting

@@ -111,7 +111,8 @@ def test_decoding_is_cheap_and_training_is_not_interrupted(cluster, cloud):
 
 def launched(file: Path, bundle: dict[str, float], count: int, *, together: bool) -> dict[str, int]:
     """The nodes that Ray's autoscaler starts, from nothing, for tasks or for a worker group that wait."""
-    config = AutoscalingConfig(yaml.safe_load(file.read_text()))
+    # Without what is copied to the nodes: Ray reads all of it, for a hash.
+    config = AutoscalingConfig(yaml.safe_load(file.read_text()) | {"file_mounts": {}})
     wanted = [ResourceRequestUtil.make(bundle)] * count
     waiting = (
         {"gang_resource_requests": [GangResourceRequest(requests=wanted)]}

@@ -266,7 +266,7 @@ with working_tree(None) as folder:
         runtime_env={**runtime_environment(("PLANTED",)), "working_dir": str(folder)},
     )
 ray_jobs.follow_to_the_end(client, address, job)
-print(client.get_job_info(job).json())
+print(ray_jobs.connect(address).get_job_info(job).json())
 """
 
 

@@ -220,8 +220,9 @@ def test_an_image_encoder_without_words_trains_but_cannot_evaluate(recipe, model
     assert "no text tower" in only_fault(recipe(), "train", "evaluate")
 
 
-def test_a_root_that_is_an_address_is_refused(recipe):
-    assert "write whole addresses into the table" in only_fault(recipe("data.root=s3://b/videos"))
+def test_a_root_that_is_an_address_of_the_web_is_refused(recipe):
+    with pytest.raises(RecipeError, match=r"data\.root: .*https://b/videos is no place"):
+        recipe("data.root=https://b/videos")
 
 
 def test_a_table_with_a_broken_line_is_refused_with_its_number(recipe, tmp_path: Path):

@@ -21,7 +21,7 @@ from tests.object_storage import FaultyStorage, object_storage
 pytestmark = pytest.mark.long
 
 STEPS = 3
-FAULTY_SHARE = 0.05
+FAULTY_SHARE = 0.02
 STAGE = {
     "tier": "low",
     "steps": STEPS,

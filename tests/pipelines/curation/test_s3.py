@@ -73,7 +73,7 @@ def test_tables_and_runs_in_a_bucket_are_curated_like_those_in_folders(
     here = curate(recipe)
     place, films = f"{bucket}/run", f"{bucket}/films/t.csv"
     data = recipe.data.model_copy(update={"table": films})
-    storage.share = 0.1
+    storage.share = 0.05
     there = curate(recipe.model_copy(update={"run_directory": place, "data": data}))
     storage.share = 0.0
     assert sum(storage.planted.values()) > 0

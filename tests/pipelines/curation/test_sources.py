@@ -138,8 +138,7 @@ def test_repeated_ids_and_empty_tables_stop_the_run(tmp_path: Path) -> None:
     table = write_rows(tmp_path / "t.csv", [ROWS[0], ROWS[0]])
     with pytest.raises(CurationError, match="videoid must be unique, but '7'"):
         divide_sources(settings(table), RunLayout(tmp_path / "run"), 2)
-    before = RunLayout(tmp_path / "run")
-    assert not list((before.data / "sources").iterdir())  # a refused table changes nothing
+    assert not list((tmp_path / "run").rglob("*.parquet"))  # a refused table changes nothing
     table.write_text("videoid,contentUrl,name\n")
     with pytest.raises(CurationError, match="has no rows"):
         divide_sources(settings(table), RunLayout(tmp_path / "run"), 2)

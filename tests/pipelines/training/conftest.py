@@ -22,14 +22,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(autouse=True)
-def plain_linear() -> Iterator[None]:
-    """ZeRO 3 leaves a `linear` of its own behind, which TorchScript cannot save."""
-    linear = torch.nn.functional.linear
-    yield
-    torch.nn.functional.linear = linear
-
-
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
     return tmp_path / "run"

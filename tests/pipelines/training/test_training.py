@@ -17,7 +17,7 @@ from pipelines.training import loop
 from pipelines.training.batch import Encoders, prepare
 from pipelines.training.checkpoint import CheckpointError, CheckpointReader, whole_checkpoints
 from pipelines.training.ema import decay
-from pipelines.training.engine import learning_rate
+from pipelines.training.engine import LINEAR, learning_rate
 from pipelines.training.forecast import show_plans, warn_of_torn_checkpoints
 from pipelines.training.group import TrainingStoppedError
 from pipelines.training.index import ShardError, read_index
@@ -177,6 +177,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
     assert losses(folder) == whole_losses
     assert all(torch.equal(tensor, whole_ema[name]) for name, tensor in ema(folder).items())
     assert len(whole_checkpoints(folder / "checkpoints")) == 2  # keep_checkpoints
+    assert torch.nn.functional.linear is LINEAR  # ZeRO 3 had its own
 
 
 def _interrupt_at(step: int, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

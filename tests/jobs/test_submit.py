@@ -302,16 +302,16 @@ def test_variables_come_to_driver_and_workers_and_a_lost_connection_loses_no_lin
 
 @contextmanager
 def breaking_proxy(address: str, mark: bytes) -> Iterator[str]:
-    """The address of a way to the server that breaks once, when `mark` has come through."""
+    """The address of a way to the server that breaks once, when `mark` has come back from it."""
     host, port = address.removeprefix("http://").split(":")
     broken = threading.Event()
     ends: list[socket.socket] = []
 
-    def copy(source: socket.socket, target: socket.socket) -> None:
+    def copy(source: socket.socket, target: socket.socket, mark: bytes | None) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 target.sendall(data)
-                if mark in data and not broken.is_set():
+                if mark is not None and mark in data and not broken.is_set():
                     broken.set()
                     break
         for end in (source, target):
@@ -324,8 +324,8 @@ def breaking_proxy(address: str, mark: bytes) -> Iterator[str]:
                 near, _ = listener.accept()
                 far = socket.create_connection((host, int(port)))
                 ends.extend((near, far))
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=copy, args=pair, daemon=True).start()
+                for way in ((near, far, None), (far, near, mark)):
+                    threading.Thread(target=copy, args=way, daemon=True).start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=accept, args=(listener,), daemon=True).start()

@@ -30,7 +30,7 @@ KINDS = {
 # By folder; of checkpoints those that are not whole.
 UNFINISHED = {
     "": (".*.partial",),
-    "data": ("**/.*.partial", "sources.partial"),
+    "data": ("**/.*.partial",),
     "train": ("**/.*.partial", ".ray", "*/checkpoints/step-*"),
     "evaluate": ("**/.*.partial",),
 }

@@ -69,20 +69,7 @@ def file_system(path: Path) -> tuple[Any, str]:
 
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """The file on this machine: itself, or a copy for as long as it is read."""
-    if not is_remote(path):
-        yield path
-        return
-    with TemporaryDirectory(prefix="dreamer-") as folder:
-        copy = Path(folder) / path.name
-        fs, key = file_system(path)
-        fs.get_file(key, str(copy))
-        yield copy
-
-
-@contextmanager
-def local_tree(path: Path) -> Iterator[Path]:
-    """The folder on this machine with all that is in it: itself, or a copy for as long as it is read."""
+    """The file, or the folder with all that is in it, on this machine: itself, or a copy while it is read."""
     if not is_remote(path):
         yield path
         return

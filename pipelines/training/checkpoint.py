@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipelines.files import link_or_copy, sync_to_disk, whole_file
-from pipelines.storage import is_remote, local_tree, remove_tree
+from pipelines.storage import is_remote, local_copy, remove_tree
 from pipelines.training.ema import Ema
 from pipelines.training.partition import MOMENTS, Fragment, Partition
 
@@ -167,7 +167,7 @@ class CheckpointReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = read_position(path)
-        with local_tree(path) as folder:  # the open files outlive a copy's names
+        with local_copy(path) as folder:  # the open files outlive a copy's names
             self.ranks = [safe_open(file, "pt") for file in sorted(folder.glob("rank-*.safetensors"))]
             self.frozen = safe_open(folder / "frozen.safetensors", "pt")
         self.layouts = [json.loads(file.metadata()["layout"]) for file in self.ranks]

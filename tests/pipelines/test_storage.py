@@ -74,6 +74,10 @@ def test_a_folder_is_uploaded_with_its_marker_last_and_deleted_with_it_first(run
     with pytest.raises(KeyboardInterrupt), whole_folder(run / "model", marker="done.json") as folder:
         fail(folder / "part")
     assert len(fs.find(key)) == 3
+    with local_copy(run / "model") as copy:
+        assert (copy / "part" / "z").read_text() == "z"
+        assert (copy / "done.json").is_file()
+    assert not copy.exists()
     link_tree(run / "model", run / "copy", marker="done.json")
     assert (run / "copy" / "part" / "z").read_text() == "z"
     remove_tree(run / "model", marker="done.json")

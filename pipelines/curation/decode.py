@@ -35,7 +35,7 @@ HEARD_CHARACTERS = 300
 # ffmpeg conceals damage and goes on; only its log tells.
 DAMAGE = re.compile(
     r"error while decoding|error at MB|concealing|corrupted|damaged|overread|unavailable|"
-    r"reference picture missing|CABAC_MAX_BIN|outside the valid range",
+    r"reference picture missing|CABAC_MAX_BIN|outside the valid range|could not find ref|duplicate POC",
     re.IGNORECASE,
 )
 PACKAGES_FOLDER = Path(__file__).resolve().parents[2]

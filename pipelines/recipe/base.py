@@ -14,14 +14,15 @@ from pydantic import (
     model_validator,
 )
 
-from pipelines.secrets import holds_password
+from pipelines.secrets import holds_password, without_secrets
 from pipelines.storage import SCHEMES
 
 
 def _place(text: str) -> str:
     scheme, separator, _ = text.partition("://")
     if separator and scheme not in SCHEMES:
-        raise ValueError(f"{text} is no place: give a folder, or an address in a bucket (s3://, gs://)")
+        shown = without_secrets(text)
+        raise ValueError(f"{shown} is no place: give a folder, or an address in a bucket (s3://, gs://)")
     return text
 
 

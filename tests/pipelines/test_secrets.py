@@ -26,10 +26,23 @@ def test_users_passwords_and_queries_are_struck_out(text: str, shown: str) -> No
     assert without_secrets(text) == shown
 
 
-@pytest.mark.parametrize("setting", ["tracking.uri", "data.table", "evaluate.watermark"])
-def test_a_recipe_with_a_password_is_refused_without_a_word_of_it(setting: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "address"),
+    [
+        ("tracking.uri", "http://me:planted@host/x"),
+        ("data.table", "s3://me:planted@host/x"),
+        ("evaluate.watermark", "s3://me:planted@host/x"),
+    ],
+)
+def test_a_recipe_with_a_password_is_refused_without_a_word_of_it(setting: str, address: str) -> None:
     with pytest.raises(RecipeError, match=r"write \$\{NAME\} in its place") as caught:
-        load_recipe("demo", (f"{setting}=http://me:planted@host/x",))
+        load_recipe("demo", (f"{setting}={address}",))
+    assert "planted" not in str(caught.value) + str(caught.value.__cause__)
+
+
+def test_an_address_that_is_no_place_is_shown_without_its_password() -> None:
+    with pytest.raises(RecipeError, match=r"http://\.\.\.@host/x is no place") as caught:
+        load_recipe("demo", ("data.table=http://me:planted@host/x",))
     assert "planted" not in str(caught.value) + str(caught.value.__cause__)
 
 

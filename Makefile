@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:
 	@echo "make setup      install the pinned packages into $(VENV) (Python 3.11 or newer; PYTHON=... chooses one)"
 	@echo "make demo       generate videos, curate, train and evaluate: eleven to fourteen minutes on two cores"
-	@echo "make ablations  what each design adds and what poor data cost, on generated data: two to three hours"
+	@echo "make ablations  what each design adds and what poor data cost, on generated data: three to four hours"
 	@echo "make test       linter, formatter, type checker and tests"
 	@echo "make audit      known vulnerabilities of the pinned packages, as a report"
 	@echo "make browser    Chromium for the tests that open a page, when there is none"
@@ -47,6 +47,7 @@ ALL := --clips 2048 $(WORLD)
 TENTH := --clips 205 $(WORLD)
 ROUGH := --crf 45
 MARKED := --watermark STOCK
+HARD := --two-sprites-share 0.4 --crossing --pan-share 0 --detail 4 --light-spread 0.4
 
 ablations: setup
 	$(BIN)/dreamer embedded sprites runs/ablation/sprites $(ALL)
@@ -57,6 +58,8 @@ ablations: setup
 	$(BIN)/dreamer embedded sprites runs/limited_data/marked $(ALL) $(MARKED)
 	$(BIN)/dreamer embedded sprites runs/limited_data/all_three $(TENTH) $(ROUGH) $(MARKED)
 	$(BIN)/dreamer ablate limited_data --parallel 2
+	$(BIN)/dreamer embedded sprites runs/conditions/sprites $(ALL) $(HARD)
+	$(BIN)/dreamer ablate conditions --parallel 2
 
 # Two files at a time: half of a test's time Ray and DeepSpeed start up.
 test: lint types

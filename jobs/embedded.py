@@ -32,6 +32,13 @@ def sprites(
     pan_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of training clips with a camera pan.")
     ] = 0.1,
+    crossing: Annotated[
+        bool, typer.Option("--crossing", help="Two sprites pass over each other instead of side by side.")
+    ] = False,
+    detail: Annotated[float, typer.Option(min=0, help="Contrast of textures: 1 smooth, 4 strong.")] = 1.0,
+    light_spread: Annotated[
+        float, typer.Option(min=0, help="Scenes are up to so much darker or brighter, below 1.")
+    ] = 0.0,
     side_pixels: Annotated[int, typer.Option(min=16, help="Height and width of the videos.")] = 96,
     frames: Annotated[int, typer.Option(min=2)] = 16,
     fps: Annotated[int, typer.Option(min=1, help="Frames per second.")] = 16,

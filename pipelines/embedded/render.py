@@ -27,10 +27,10 @@ def render_clip(
 
     Returns (T, H, W, 3) uint8 RGB.
     """
-    texture = background_texture(clip.background, clip.background_seed % 4)
+    texture = background_texture(clip.background, clip.background_seed % 4, clip.detail)
     rng = np.random.default_rng(clip.background_seed)
     corner = rng.uniform(side_pixels / 2, TEXTURE_PIXELS - 1.5 * side_pixels, 2)
-    patches = [sprite_patch(sprite) for sprite in clip.sprites]
+    patches = [sprite_patch(sprite, clip.detail) for sprite in clip.sprites]
     frames = np.empty((len(progresses), side_pixels, side_pixels, 3), np.uint8)
     for frame, progress in zip(frames, progresses, strict=True):
         camera_x, camera_y = clip.camera_at(float(progress))
@@ -43,7 +43,7 @@ def render_clip(
             )
             alpha = placed[..., 3:]
             canvas = canvas * (1 - alpha) + placed[..., :3]
-        frame[:] = np.clip(canvas + 0.5, 0, 255)
+        frame[:] = np.clip(canvas * clip.light + 0.5, 0, 255)
         if watermark:
             stamp(frame, watermark)
     return frames
@@ -89,7 +89,7 @@ def placement(sprite: Sprite, clip: Clip, progress: float, side_pixels: int) -> 
     return turn
 
 
-def sprite_patch(sprite: Sprite) -> np.ndarray:
+def sprite_patch(sprite: Sprite, detail: float = 1.0) -> np.ndarray:
     """(P, P, 4) float32: colour 0..255 premultiplied with alpha, and alpha 0..1."""
     alpha = shape_mask(sprite.shape)
     rng = np.random.default_rng(sprite.texture_seed)
@@ -97,7 +97,7 @@ def sprite_patch(sprite: Sprite) -> np.ndarray:
     ys, xs = np.mgrid[:PATCH_PIXELS, :PATCH_PIXELS] / PATCH_PIXELS
     angle, frequency = rng.uniform(0, np.pi), rng.uniform(1.5, 2.5)
     stripes = np.sin(2 * np.pi * frequency * (xs * np.cos(angle) + ys * np.sin(angle)))
-    shade = 1 + 0.1 * stripes
+    shade = 1 + 0.1 * detail * stripes
     light = 1.12 - 0.3 * ys
     rim = cv2.GaussianBlur(alpha, (0, 0), 4) ** 2  # a darker rim sets the sprite off from any background
     painted = colour * (shade * light * (0.45 + 0.55 * rim))[..., None]
@@ -166,13 +166,14 @@ OUTLINES = {
 
 
 @lru_cache(maxsize=32)
-def background_texture(name: str, variant: int) -> np.ndarray:
+def background_texture(name: str, variant: int, detail: float = 1.0) -> np.ndarray:
     """(S, S, 3) uint8: a large textured plane that the camera looks at."""
     rng = np.random.default_rng([variant, *name.encode()])
     dark, light = (np.array(c, np.float32) for c in BACKGROUND_COLOURS[name])
     height = PATTERNS[name](rng)
     height = (height - height.min()) / (np.ptp(height) + 1e-6)
-    return (dark + (light - dark) * height[..., None]).astype(np.uint8)
+    span, height = light - dark, height[..., None]
+    return np.clip(dark + span * height + span * (detail - 1) * (height - 0.5), 0, 255).astype(np.uint8)
 
 
 def _noise(rng: np.random.Generator, grain_x: float, grain_y: float | None = None) -> np.ndarray:

@@ -46,6 +46,9 @@ class WorldSettings:
     motions: tuple[str, ...] = DEFAULT_MOTIONS
     two_sprites_share: float = 0.1
     pan_share: float = 0.1
+    crossing: bool = False  # two sprites meet in the middle of their clip, the second in front
+    detail: float = 1.0  # contrast of all textures
+    light_spread: float = 0.0  # scenes are so much darker or brighter, and no caption says so
     validation_clips: int = 32
     held_out_clips: int = 64
     held_out_two_clips: int = 16
@@ -63,6 +66,8 @@ class WorldSettings:
             raise ValueError(f"motions {sorted(unknown)} are none of {sorted(MOTIONS)}")
         if self.side_pixels % 2:
             raise ValueError(f"side_pixels={self.side_pixels}: H.264 with 4:2:0 colour wants an even side")
+        if not 0 <= self.light_spread < 1:
+            raise ValueError(f"light_spread={self.light_spread} must be at least 0 and less than 1")
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ class Clip:
     background_seed: int
     camera: str
     pan_distance: float
+    detail: float = 1.0
+    light: float = 1.0
 
     @property
     def held_out(self) -> bool:
@@ -164,7 +171,13 @@ def make_clip(settings: WorldSettings, split: Split, place: int) -> Clip:
         background_seed=rng.randrange(2**31),
         camera=rng.choice(sorted(PANS)) if pan else "still",
         pan_distance=rng.uniform(0.15, 0.25),
+        detail=settings.detail,
+        light=_light(rng, settings),
     )
+
+
+def _light(rng: random.Random, settings: WorldSettings) -> float:
+    return rng.uniform(1 - settings.light_spread, 1 + settings.light_spread)
 
 
 def clips_of_images(settings: WorldSettings) -> Iterator[Clip]:
@@ -180,6 +193,8 @@ def clips_of_images(settings: WorldSettings) -> Iterator[Clip]:
             background_seed=rng.randrange(2**31),
             camera="still",
             pan_distance=0.0,
+            detail=settings.detail,
+            light=_light(rng, settings),
         )
         for motion in settings.motions:
             yield replace(first, sprites=(replace(first.sprites[0], motion=motion),))
@@ -200,13 +215,23 @@ def _sprites(
         centres = [(y, x) for x, y in centres]
     rng.shuffle(centres)
     motions = (first_motion, rng.choice(settings.motions))
+    if settings.crossing:
+        centres = [(rng.uniform(0.42, 0.58), rng.uniform(0.42, 0.58))] * 2
+        while MOTIONS[motions[0]][:2] == MOTIONS[motions[1]][:2]:  # one would cover the other all along
+            motions = (first_motion, rng.choice(settings.motions))
     first, second = (
         _sprite(rng, motion, centre, rng.uniform(0.12, 0.15), held_out)
         for motion, centre in zip(motions, centres, strict=True)
     )
     while (second.shape, second.colour) == (first.shape, first.colour):
         second = _sprite(rng, second.motion, centres[1], second.radius, held_out)
-    return first, second
+    return (first, _meeting(second, first)) if settings.crossing else (first, second)
+
+
+def _meeting(sprite: Sprite, other: Sprite) -> Sprite:
+    """The sprite, begun where it must to be over the other one when half of the clip is over."""
+    (x, y, _), (other_x, other_y, _) = sprite.at(0.5), other.at(0.5)
+    return replace(sprite, x=sprite.x + other_x - x, y=sprite.y + other_y - y)
 
 
 def _sprite(

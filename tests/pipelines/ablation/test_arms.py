@@ -38,7 +38,7 @@ def test_an_arm_differs_from_the_base_in_its_own_settings_alone(recipe: Recipe) 
     assert len(differing) == 1 + len(recipe.ablate.arms)
 
 
-@pytest.mark.parametrize("name", ["ablation", "limited_data"])
+@pytest.mark.parametrize("name", ["ablation", "conditions", "limited_data"])
 def test_every_arm_of_a_shipped_ablation_has_a_network_that_can_be_trained(name: str) -> None:
     runs = arm_runs(load_recipe(name), 1)
     assert len(runs) > 4

@@ -80,6 +80,33 @@ def test_exact_flow_carries_each_frame_to_the_next(camera: str) -> None:
         assert error < 0.5 * unmoved
 
 
+def test_crossing_sprites_are_apart_first_and_over_each_other_halfway() -> None:
+    settings = WorldSettings(clips=40, two_sprites_share=1, crossing=True, held_out_two_clips=20)
+    pairs = [clip.sprites for clip in world_clips(settings) if len(clip.sprites) == 2]
+    assert len(pairs) == 60 + settings.validation_clips
+    for pair in pairs:
+        (x, y, _), (other_x, other_y, _) = (sprite.at(0.5) for sprite in pair)
+        assert np.hypot(x - other_x, y - other_y) < 1e-9
+        assert np.hypot(pair[0].x - pair[1].x, pair[0].y - pair[1].y) > 0.03
+        assert all(0 < place < 1 for sprite in pair for place in (sprite.x, sprite.y))
+
+
+def test_detail_and_light_change_the_picture_and_not_the_words() -> None:
+    plain, strong, lit = (
+        next(world_clips(WorldSettings(clips=1, detail=detail, light_spread=spread)))
+        for detail, spread in ((1, 0), (4, 0), (1, 0.5))
+    )
+    pictures = [render_clip(clip, np.zeros(1), 96).astype(float) for clip in (plain, strong, lit)]
+    assert pictures[1].std() > 1.1 * pictures[0].std()
+    assert abs(pictures[1].mean() / pictures[0].mean() - 1) < 0.1
+    assert pictures[2].mean() / pictures[0].mean() == pytest.approx(lit.light, rel=0.05)
+    assert abs(lit.light - 1) > 0.05
+    assert caption(plain) == caption(strong) == caption(lit)
+    np.testing.assert_array_equal(
+        exact_flow(plain, np.linspace(0, 1, 3), 32), exact_flow(lit, np.linspace(0, 1, 3), 32)
+    )
+
+
 def test_captions_name_sprites_and_camera() -> None:
     for clip in world_clips(WorldSettings(clips=100, held_out_two_clips=10, held_out_pan_clips=10)):
         words = caption(clip).lower()

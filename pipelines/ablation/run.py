@@ -20,6 +20,7 @@ from pipelines.storage import is_remote
 from pipelines.workflow import current_record, exclusive, run_recipe, steps_of, write_recipe
 
 Metrics = dict[str, float]
+Done = list[tuple[ArmRun, Metrics]]
 SAID_LINES = 5  # of a failed run's log, in the error
 
 
@@ -40,27 +41,35 @@ def ablate(
     command: what runs a recipe file that is given to it. seeds: default as the recipe says. arms: names of
     some of them; the recipe as it is always runs. parallel: runs at a time, each a process of its own.
     What is whole and current is not run again. Leaves in ablate/ARM/seed-N a run directory each, and
-    ablate/ablation.json, anew after every run.
+    ablate/ablation.json, anew after every run; runs of earlier calls that are current stay in it.
     Returns what ablation.json holds, and paths. Raises AblationError when an arm fails, and RecipeError
     or PreflightError before anything starts.
     """
     recipe = with_absolute_paths(recipe)
     settings = ablate_settings(recipe)
-    runs = arm_runs(recipe, seeds or settings.seeds, arms)
+    seeds = seeds or settings.seeds
+    runs = arm_runs(recipe, seeds, arms)
     for run in runs:
         if run.seed == runs[0].seed:  # the others ask for the same
             preflight(run.recipe, ("curate", "train", "evaluate"))
     folder = ablation_folder(recipe)
     with exclusive(folder):
         run_recipe(recipe, ("curate",))
-        table = _run_all(recipe, runs, command, parallel)
+        done = _current(arm_runs(recipe, max(seeds, settings.seeds), ()))
+        table = _run_all(recipe, runs, done, command, parallel)
     return table | {"paths": {"ablation": str(folder / "ablation.json"), "runs": str(folder)}}
 
 
-def _run_all(recipe: Recipe, runs: list[ArmRun], command: Sequence[str], parallel: int) -> dict[str, Any]:
+def _current(runs: list[ArmRun]) -> Done:
+    return [(run, metrics) for run in runs if (metrics := current_metrics(run.recipe)) is not None]
+
+
+def _run_all(
+    recipe: Recipe, runs: list[ArmRun], done: Done, command: Sequence[str], parallel: int
+) -> dict[str, Any]:
     """Do what is not done yet; the table is written before the first run and after each."""
-    done = [(run, metrics) for run in runs if (metrics := current_metrics(run.recipe)) is not None]
-    waiting = [run for run in runs if run not in [finished for finished, _ in done]]
+    finished = [run for run, _ in done]
+    waiting = [run for run in runs if run not in finished]
     table = _write_table(recipe, runs, done)
     failures: list[str] = []
     with (
@@ -68,7 +77,7 @@ def _run_all(recipe: Recipe, runs: list[ArmRun], command: Sequence[str], paralle
         ThreadPoolExecutor(parallel) as pool,
         Children() as children,
     ):
-        step.update(len(done))
+        step.update(len(runs) - len(waiting))
         started = {pool.submit(_run, run, recipe, command, children): run for run in waiting}
         try:
             for future in as_completed(started):
@@ -170,10 +179,11 @@ def _share_curation(run: ArmRun, base: Recipe) -> None:
             return link_tree(source, data, marker="step.json")
 
 
-def _write_table(recipe: Recipe, runs: list[ArmRun], done: list[tuple[ArmRun, Metrics]]) -> dict[str, Any]:
-    values: dict[str, dict[int, Metrics]] = {run.arm: {} for run in runs}
+def _write_table(recipe: Recipe, runs: list[ArmRun], done: Done) -> dict[str, Any]:
+    shown = [*runs, *(run for run, _ in done)]
+    values: dict[str, dict[int, Metrics]] = {run.arm: {} for run in shown}
     for run, metrics in done:
         values[run.arm][run.seed] = metrics
-    table = ablation_table(ablate_settings(recipe), values, sorted({run.seed for run in runs}))
+    table = ablation_table(ablate_settings(recipe), values, sorted({run.seed for run in shown}))
     write_json(ablation_folder(recipe) / "ablation.json", table)
     return table

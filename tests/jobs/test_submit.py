@@ -1,23 +1,18 @@
 """`--submit` and `dreamer jobs`: commands as Ray jobs on a real head that wants a token."""
 
-import csv
 import hashlib
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
 
-import pyarrow.parquet as pq
 import pytest
 
 import jobs.submit
@@ -25,103 +20,13 @@ from jobs.ray_jobs import JobError
 from jobs.sealed import SEALED, SealError, open_sealed, seal
 from jobs.submit import PROJECT, SUBMITTED_RECIPE, project_files, working_tree
 from pipelines.recipe_file import load_recipe
-from tests.curation_input import write_rows
-
-START_SECONDS = 120  # 7 s on an idle machine
-START_TRIES = 3
-
-
-def free_ports() -> int:
-    """The first of four free ports, above those that Ray gives to workers (10002 to 19999)."""
-    for base in range(24000 + os.getpid() % 2000, 32000, 4):
-        probes = [socket.socket() for _ in range(4)]
-        try:
-            for number, probe in enumerate(probes):
-                probe.bind(("127.0.0.1", base + number))
-            return base
-        except OSError:
-            continue
-        finally:
-            for probe in probes:
-                probe.close()
-    raise RuntimeError("no free port")
+from tests.ray_head import ray_head
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[tuple[str, dict[str, str]]]:
-    """(address of a Ray cluster with token authentication, environment that holds the token).
-
-    As in ray_cluster.yaml the head has no CPUs; a second node has two. Its files lie beside the token.
-    """
-    # Short: Ray's sockets lie in there, and their paths have at most 107 characters.
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        token = folder / "token"
-        token.write_text(secrets.token_hex(32))
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            # The dashboard gives up when its parts are slow to start, as they are on a busy machine.
-            "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": str(START_SECONDS),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
-        # Ray gives up after 30 s of its own, which a busy machine may need; so there are several tries.
-        for number in range(START_TRIES):
-            base = free_ports()
-            process = start_head(folder / str(number), environment, base)
-            try:
-                if is_up(folder / str(number), process):
-                    worker = start_node(folder / f"{number}w", environment, f"127.0.0.1:{base}")
-                    try:
-                        if is_up(folder / f"{number}w", worker):
-                            yield f"http://127.0.0.1:{base + 1}", environment
-                            return
-                    finally:
-                        stop(worker)
-            finally:
-                stop(process)
-        pytest.fail(f"no Ray head in {START_TRIES} tries: {(folder / str(number) / 'log').read_text()}")
-
-
-def start_head(folder: Path, environment: dict[str, str], base: int) -> subprocess.Popen:
-    ports = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
-    flags = [f"--{name}={base + number}" for number, name in enumerate(ports)]
-    flags += ["--head", "--num-cpus=0", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}/r"]
-    return start_ray_process(folder, environment, flags)
-
-
-def start_node(folder: Path, environment: dict[str, str], address: str) -> subprocess.Popen:
-    return start_ray_process(folder, environment, [f"--address={address}", "--num-cpus=2"])
-
-
-def start_ray_process(folder: Path, environment: dict[str, str], flags: list[str]) -> subprocess.Popen:
-    folder.mkdir()
-    flags += ["--block", "--object-store-memory=100000000", "--disable-usage-stats"]
-    with (folder / "log").open("w") as log:
-        return subprocess.Popen(
-            ["ray", "start", *flags], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-
-
-def is_up(folder: Path, process: subprocess.Popen) -> bool:
-    """Waits until the head says that it runs; False when it ends instead."""
-    ends_at = time.monotonic() + START_SECONDS
-    while time.monotonic() < ends_at and process.poll() is None:
-        if "Ray runtime started" in (folder / "log").read_text():
-            return True
-        time.sleep(0.25)
-    return False
-
-
-def stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(5)
-    # What is left of the head's own process group: nothing of anybody else's.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with ray_head() as found:
+        yield found
 
 
 def dreamer(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -141,98 +46,6 @@ def test_a_job_fails_with_its_own_exit_code_and_the_log_is_shown(head, tmp_path:
     assert "Running entrypoint" in done.stderr
     assert "no table or folder /nowhere/x.csv" in done.stderr
     assert "/nowhere/x.csv" in json.loads(done.stdout)["error"]
-
-
-# One stage and one set, so that what is left of the walk is the walk.
-SMALL = """
-extends: demo
-curation: {units: 1}
-train:
-  stages:
-    - {name: only, tier: high, steps: 1, learning_rate: 1.0e-4}
-evaluate:
-  sets: [{name: held_out, split: held_out, clips: 2}]
-  untrained_clips: 1
-  sampling: {steps: 2}
-tracking: {uri: "sqlite:///${STORE}/mlflow.db"}
-"""
-LEFT = (
-    "recipe.yaml",
-    "summary.json",
-    "data/manifest/00000.json",
-    "data/clips/00000.parquet",
-    "data/shards/8x48x48/*.parquet",
-    "train/only/log.jsonl",
-    "train/only/checkpoints/*/*.safetensors",
-    "train/only/model/model_index.json",
-    "evaluate/final/metrics.json",
-    "evaluate/final/grid.png",
-    "evaluate/final/videos/held_out/*.mp4",
-    "report.html",
-)
-
-
-def test_a_submitted_run_walks_all_the_way_and_tells_nobody_a_secret(head, sprites: Path, tmp_path: Path):
-    """Two rows have a signature in their address, a server that is closed and one that is private."""
-    address, environment = head
-    secret = secrets.token_hex(16)
-    run, table, recipe = (tmp_path / name for name in ("run", "table.csv", "small.yaml"))
-    recipe.write_text(SMALL)
-    with (sprites / "sprites.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for host in ("127.0.0.1", "127.0.0.2"):
-        signed = f"http://user:{secret}@{host}:9/a.mp4?X-Signature={secret}"
-        rows.append(rows[0] | {"videoid": host, "contentUrl": signed})
-    write_rows(table, rows)
-    settings = [f"data.table={table}", f"data.root={sprites}", f"run_directory={run}"]
-    settings += ["data.private_networks=[127.0.0.1]"]
-    store = tmp_path / "store"
-    environment = {**environment, "AWS_SECRET_ACCESS_KEY": secret, "STORE": str(store)}
-    names = ("--env", "AWS_SECRET_ACCESS_KEY", "--env", "STORE")
-    done = submit(address, environment, "run", str(recipe), *settings, *names)
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert summary.pop("job_id") in done.stderr
-    assert summary == json.loads((run / "summary.json").read_text())
-    curated = summary["steps"]["curate"]
-    assert (curated["sources"], curated["kept"]) == (34, 32)
-    assert curated["reasons"] == {"download_failed": 1, "private_address": 1}
-    metrics = summary["metrics"]
-    assert metrics["motion_accuracy_ground_truth"] == 1
-    for name in ("first_frame_psnr_db", "frame_consistency", "prompt_consistency", "dynamic_degree"):
-        assert {name, f"{name}_untrained"} <= set(metrics)
-
-    again = dreamer(environment, "run", str(run / "recipe.yaml"))
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("whole and current, skipped") == 3
-    assert json.loads(again.stdout) == summary
-
-    report = dreamer(environment, "report", str(run))
-    assert report.returncode == 0, report.stderr
-    for name in LEFT:
-        assert list(run.glob(name)), name
-    listed = dreamer(environment, "jobs", "list", "--address", address)
-    for told in (done, again, report, listed):
-        assert secret not in told.stdout + told.stderr
-    ray_files = Path(environment["RAY_AUTH_TOKEN_PATH"]).parent
-    assert "entrypoint" in listed.stdout
-    assert any(ray_files.rglob("runtime_env_agent.log"))  # where Ray keeps what it is told
-    assert (store / "mlflow.db").is_file()
-    assert files_with(secret, run, store, ray_files) == []
-
-
-def files_with(secret: str, *folders: Path) -> list[Path]:
-    """Files that hold it; of tables, another column than the address that the source is read from."""
-    found = []
-    for file in (file for folder in folders for file in folder.rglob("*") if file.is_file()):
-        content = file.read_bytes()
-        if file.suffix == ".parquet":
-            columns = pq.ParquetFile(file).schema_arrow.names
-            kept = [name for name in columns if name != "source_uri"]
-            content = str(pq.read_table(file, columns=kept).to_pydict()).encode()
-        if secret.encode() in content:
-            found.append(file)
-    return found
 
 
 PROBE = """

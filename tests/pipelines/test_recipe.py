@@ -113,7 +113,9 @@ def test_an_override_that_fits_nowhere_is_refused(override, message):
 
 
 def test_an_unknown_recipe_lists_those_that_ship():
-    with pytest.raises(RecipeError, match="ablation, conditions, demo, limited_data, paper, quick, small_gpu, stock"):
+    with pytest.raises(
+        RecipeError, match="ablation, conditions, demo, limited_data, paper, quick, small_gpu, stock"
+    ):
         find_recipe("nothing")
 
 

@@ -1,6 +1,5 @@
 """The steps of one recipe in order, each skipped when its output is whole and current."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ import yaml
 
 from pipelines.cluster import start_ray
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
+from pipelines.curation.sources import table_stamp
 from pipelines.files import write_json, write_text
 from pipelines.fingerprint import file_sha256, fingerprint, recipe_fingerprint, source_fingerprint
 from pipelines.layout import RunLayout
@@ -20,8 +20,7 @@ from pipelines.lock import HeldError, hold
 from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
-from pipelines.recipe import DataSettings, Recipe, with_absolute_paths
-from pipelines.storage import storage_path
+from pipelines.recipe import Recipe, with_absolute_paths
 from pipelines.tracking import tracking_uri
 
 Summary = dict[str, Any]
@@ -218,19 +217,6 @@ def write_recipe(recipe: Recipe, layout: RunLayout) -> None:
     """recipe.yaml: the recipe as resolved. It can be run again as it is."""
     settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
     write_text(layout.recipe, f"# fingerprint: {recipe_fingerprint(recipe)}\n{settings}")
-
-
-def table_stamp(data: DataSettings) -> str:
-    """Changes when the source table does; of a folder, when a file comes, goes or is written."""
-    table = storage_path(data.table)
-    if table.is_file():
-        with table.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    if table.is_dir():
-        files = sorted(path for path in table.rglob("*") if path.is_file())
-        stats = [(str(path.relative_to(table)), path.stat()) for path in files]
-        return fingerprint([(name, stat.st_size, stat.st_mtime) for name, stat in stats])
-    return data.table
 
 
 def _judging_folders(recipe: Recipe) -> list[str]:

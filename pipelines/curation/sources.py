@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.curation.verdicts import CurationError
-from pipelines.files import whole_folder
+from pipelines.files import whole_folder, write_json
+from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import DataSettings, Recipe, RecipeError
 from pipelines.storage import parquet_file, read_table, storage_path
@@ -32,6 +33,8 @@ SCHEMA = pa.schema(
 )
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m4v")
 UCF101_NAME = re.compile(r"v_(?P<name>[A-Za-z]+)_g\d+_c\d+$")
+DIVISION_VERSION = 1  # raise when the same table and settings give other rows or another division
+STAMP = "stamp.json"  # of data/sources; written last
 PARTITIONS = 64
 WRITE_ROWS = 1024
 CSV_FIELD_CHARACTERS = 10_000_000
@@ -80,6 +83,19 @@ def table_faults(data: DataSettings) -> list[str]:
     ]
 
 
+def table_stamp(data: DataSettings) -> str:
+    """Changes when the source table does; of a folder, when a file comes, goes or is written."""
+    table = storage_path(data.table)
+    if table.is_file():
+        with table.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    if table.is_dir():
+        files = sorted(path for path in table.rglob("*") if path.is_file())
+        stats = [(str(path.relative_to(table)), path.stat()) for path in files]
+        return fingerprint([(name, stat.st_size, stat.st_mtime) for name, stat in stats])
+    return data.table
+
+
 def place_of(source_id: str) -> int:
     """Where a source stands among all: 32 bits, evenly spread, a function of its id alone."""
     return int.from_bytes(hashlib.sha256(source_id.encode()).digest()[:4], "big")
@@ -110,16 +126,38 @@ def shrinking(recipe: Recipe) -> str | None:
 def divide_sources(data: DataSettings, layout: RunLayout, units: int) -> int:
     """Write data/sources/UNIT.parquet for every unit, each sorted by id; returns the number of sources.
 
+    Nothing is written where they are whole and of the same table and settings.
     The table is streamed into `PARTITIONS` files by place, and these are cut into units one by one: memory
     holds a partition, and few files are open however many units there are.
     Raises CurationError when the table is empty or an id stands in several rows; nothing is changed then.
     """
-    with whole_folder(layout.data / "sources") as folder, TemporaryDirectory(dir=folder) as scratch:
-        total = _partition(data, Path(scratch))
-        if not total:
-            raise CurationError(f"{data.table} has no rows")
-        _cut_into_units(Path(scratch), folder, units, data)
+    sources, stamp = layout.data / "sources", _division_fingerprint(data, units)
+    total = _divided_already(sources, units, stamp)
+    if total is not None:
+        return total
+    with whole_folder(sources, marker=STAMP) as folder:
+        with TemporaryDirectory(dir=folder) as scratch:
+            total = _partition(data, Path(scratch))
+            if not total:
+                raise CurationError(f"{data.table} has no rows")
+            _cut_into_units(Path(scratch), folder, units, data)
+        write_json(folder / STAMP, {"fingerprint": stamp, "sources": total})
     return total
+
+
+def _division_fingerprint(data: DataSettings, units: int) -> str:
+    """All that data/sources depends on."""
+    settings = data.model_dump(include={"table", "columns", "limit"})
+    return fingerprint("sources", DIVISION_VERSION, table_stamp(data), settings, units)
+
+
+def _divided_already(sources: Path, units: int, stamp: str) -> int | None:
+    """Number of sources in the folder if it is of that stamp and has a file for every unit, else None."""
+    if not (sources / STAMP).is_file():
+        return None
+    there = json.loads((sources / STAMP).read_text())
+    whole = sum(1 for _ in sources.glob("*.parquet")) == units
+    return int(there["sources"]) if whole and there["fingerprint"] == stamp else None
 
 
 def _partition(data: DataSettings, scratch: Path) -> int:

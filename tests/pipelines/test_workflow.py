@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import workflow
 from pipelines.layout import RunLayout
-from pipelines.recipe import DataSettings, Recipe
+from pipelines.recipe import Recipe
 from pipelines.recipe_file import load_recipe
 from pipelines.workflow import (
     Step,
@@ -20,7 +20,6 @@ from pipelines.workflow import (
     exclusive,
     run_steps,
     steps_of,
-    table_stamp,
     write_recipe,
 )
 
@@ -198,14 +197,3 @@ def test_two_processes_do_not_work_in_one_run_directory(tmp_path: Path):
     holder.communicate()
     with exclusive(tmp_path):
         pass
-
-
-def test_a_table_has_another_stamp_when_its_content_changes(tmp_path: Path):
-    table = tmp_path / "videos.csv"
-    table.write_text("a\n")
-    before = table_stamp(DataSettings(table=str(table)))
-    table.write_text("b\n")
-    assert table_stamp(DataSettings(table=str(table))) != before
-    folder = table_stamp(DataSettings(table=str(tmp_path)))
-    (tmp_path / "new.mp4").write_bytes(b"")
-    assert table_stamp(DataSettings(table=str(tmp_path))) != folder

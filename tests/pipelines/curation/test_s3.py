@@ -10,6 +10,9 @@ from pipelines.curation import remote
 from pipelines.curation.decode import DecoderError
 from pipelines.curation.remote import local_file
 from pipelines.curation.run import curate
+from pipelines.curation.sources import divide_sources, unit_sources
+from pipelines.layout import RunLayout
+from pipelines.recipe import DataSettings
 from pipelines.storage import storage_path
 from tests.curation_input import curation_recipe, source_row, write_rows
 from tests.object_storage import FaultyStorage, object_storage
@@ -81,6 +84,22 @@ def test_tables_and_runs_in_a_bucket_are_curated_like_those_in_folders(
     assert there["reasons"] == here["reasons"] == {"not_found": 1, "outside_root": 1}
     assert bytes_of_shards(storage_path(place)) == bytes_of_shards(tmp_path / "run")
     assert not [path for path in storage_path(place).rglob("*") if "partial" in path.name]
+
+
+def test_a_division_in_a_bucket_is_uploaded_once_and_completed_after_a_kill(
+    bucket: str, storage: FaultyStorage, tmp_path: Path
+) -> None:
+    table = write_rows(tmp_path / "t.csv", [source_row(str(number)) for number in range(100)])
+    data, layout = DataSettings(table=str(table)), RunLayout(storage_path(f"{bucket}/divided"))
+    divide_sources(data, layout, 32)
+    whole = [unit_sources(layout, unit) for unit in range(32)]
+    before = storage.requests
+    assert divide_sources(data, layout, 32) == 100
+    assert storage.requests - before < 8
+    for name in ("stamp.json", "00003.parquet"):  # as a kill leaves it: the stamp comes last
+        (layout.data / "sources" / name).unlink()
+    divide_sources(data, layout, 32)
+    assert [unit_sources(layout, unit) for unit in range(32)] == whole
 
 
 def bytes_of_shards(run: Path) -> dict[str, bytes]:

@@ -12,13 +12,14 @@ from pipelines.curation.sources import (
     divide_sources,
     read_sources,
     table_faults,
+    table_stamp,
     unit_of,
     unit_sources,
 )
 from pipelines.curation.verdicts import CurationError
 from pipelines.layout import RunLayout
 from pipelines.recipe import DataSettings, RecipeError
-from tests.curation_input import write_rows
+from tests.curation_input import source_row, write_rows
 
 ROWS = [
     {"videoid": "7", "contentUrl": "a.mp4", "name": "A dog runs", "class": '["x", 1]'},
@@ -142,3 +143,51 @@ def test_repeated_ids_and_empty_tables_stop_the_run(tmp_path: Path) -> None:
     table.write_text("videoid,contentUrl,name\n")
     with pytest.raises(CurationError, match="has no rows"):
         divide_sources(settings(table), RunLayout(tmp_path / "run"), 2)
+
+
+def test_a_table_has_another_stamp_when_its_content_changes(tmp_path: Path) -> None:
+    table = tmp_path / "videos.csv"
+    table.write_text("a\n")
+    before = table_stamp(DataSettings(table=str(table)))
+    table.write_text("b\n")
+    assert table_stamp(DataSettings(table=str(table))) != before
+    folder = table_stamp(DataSettings(table=str(tmp_path)))
+    (tmp_path / "new.mp4").write_bytes(b"")
+    assert table_stamp(DataSettings(table=str(tmp_path))) != folder
+
+
+def written_at(layout: RunLayout) -> dict[str, int]:
+    """When each file of data/sources was written, in ns."""
+    return {path.name: path.stat().st_mtime_ns for path in (layout.data / "sources").iterdir()}
+
+
+def test_the_same_table_and_settings_write_nothing_again(tmp_path: Path) -> None:
+    rows = [source_row(str(number)) for number in range(50)]
+    table, layout = write_rows(tmp_path / "t.csv", rows), RunLayout(tmp_path / "run")
+    assert divide_sources(settings(table), layout, 4) == 50
+    first = written_at(layout)
+    assert divide_sources(settings(table), layout, 4) == 50
+    assert written_at(layout) == first
+    changed = (
+        (settings(table, caption="contentUrl"), 4),
+        (settings(table), 5),
+        (DataSettings(table=str(table), limit=50), 5),
+        (settings(write_rows(table, [*rows, source_row("50")])), 5),
+    )
+    for data, units in changed:
+        before = written_at(layout)
+        divide_sources(data, layout, units)
+        assert all(written_at(layout)[name] > before[name] for name in before)
+    assert sum(len(unit_sources(layout, unit)) for unit in range(5)) == 51
+
+
+@pytest.mark.parametrize("lost", ["00002.parquet", "stamp.json"])
+def test_a_division_that_is_not_whole_is_completed(tmp_path: Path, lost: str) -> None:
+    table = write_rows(tmp_path / "t.csv", [source_row(str(number)) for number in range(50)])
+    layout = RunLayout(tmp_path / "run")
+    divide_sources(settings(table), layout, 4)
+    whole = [unit_sources(layout, unit) for unit in range(4)]
+    (layout.data / "sources" / lost).unlink()
+    divide_sources(settings(table), layout, 4)
+    assert [unit_sources(layout, unit) for unit in range(4)] == whole
+    assert (layout.data / "sources" / lost).is_file()

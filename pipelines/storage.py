@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # most of those that ask for paths read no Parquet
     import pyarrow.parquet as pq
 
 SCHEMES = ("s3", "gs")
+READ_AT_ONCE = 512  # small files
 TRIES = 10  # of a request that fails on the way: half a minute, with pauses that grow
 
 
@@ -78,6 +79,32 @@ def local_copy(path: Path) -> Iterator[Path]:
         fs, key = file_system(path)
         fs.get(key, str(copy), recursive=True)
         yield copy
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of all files in a folder and its folders, by their path in it; none when it is not there.
+
+    Object storage tells a thousand at a time; asked one by one, a hundred thousand take an hour.
+    """
+    if not is_remote(folder):
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    fs, key = file_system(folder)
+    found = fs.find(key, detail=True)
+    return {name.removeprefix(f"{key}/"): int(told["size"]) for name, told in found.items()}
+
+
+def read_many(paths: Sequence[Path]) -> Iterator[bytes]:
+    """Small files in their order; from object storage many at a time. All are on the same storage."""
+    for first in range(0, len(paths), READ_AT_ONCE):
+        some = paths[first : first + READ_AT_ONCE]
+        if is_remote(some[0]):
+            fs, _ = file_system(some[0])
+            keys = [file_system(path)[1] for path in some]
+            found = fs.cat(keys)
+            yield from (found[key] for key in keys)
+        else:
+            yield from (path.read_bytes() for path in some)
 
 
 def parquet_file(path: Path) -> "pq.ParquetFile":

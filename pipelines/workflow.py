@@ -21,6 +21,7 @@ from pipelines.models import weights_sha256
 from pipelines.preflight import STEPS, preflight
 from pipelines.progress import stderr_console
 from pipelines.recipe import Recipe, with_absolute_paths
+from pipelines.storage import file_sizes
 from pipelines.tracking import tracking_uri
 
 Summary = dict[str, Any]
@@ -157,9 +158,10 @@ def current_record(step: Step) -> Summary | None:
     """The step's record when its fingerprint is today's and every file is there in full; None otherwise."""
     if not step.record.is_file():
         return None
-    record = json.loads(step.record.read_text())
-    whole = all(_size(step.folder / name) == size for name, size in record["files"].items())
-    return record if record["fingerprint"] == step.fingerprint and whole else None
+    record: Summary = json.loads(step.record.read_text())
+    if record["fingerprint"] != step.fingerprint:
+        return None
+    return record if record["files"].items() <= _files(step).items() else None
 
 
 def _do(step: Step, recipe: Recipe, **options: bool) -> Summary:
@@ -182,12 +184,13 @@ def _do(step: Step, recipe: Recipe, **options: bool) -> Summary:
 
 
 def _files(step: Step) -> dict[str, int]:
-    found = (file for output in step.outputs for file in sorted(output.rglob("*")) if file.is_file())
-    return {str(file.relative_to(step.folder)): file.stat().st_size for file in found if file != step.record}
-
-
-def _size(file: Path) -> int | None:
-    return file.stat().st_size if file.is_file() else None
+    """Bytes of the files that a step made, by their path in its folder."""
+    return {
+        path.relative_to(step.folder).as_posix(): size
+        for output in step.outputs
+        for name, size in sorted(file_sizes(output).items())
+        if (path := output / name) != step.record
+    }
 
 
 def _summary(recipe: Recipe, layout: RunLayout, records: dict[str, Summary]) -> Summary:

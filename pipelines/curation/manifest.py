@@ -5,7 +5,7 @@ It is asked by every stage and every worker, most of which need no network: noth
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipelines.fingerprint import file_sha256, fingerprint
 from pipelines.layout import RunLayout
 from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe
-from pipelines.storage import read_table
+from pipelines.storage import file_sizes, read_many, read_table
 
 PRECOMPUTE_VERSION = 4  # raise when the same settings give other bytes
 CLIP_COLUMNS = (
@@ -65,6 +65,31 @@ def caption_hash(row: Row) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def unit_manifest(
+    unit: int,
+    clips: list[Row],
+    stamp: str,
+    shards: list[dict[str, Any]],
+    failed: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """What the manifest says of a unit.
+
+    clips: its wanted rows. stamp: precompute_fingerprint. failed: verdict and reason of clips that could not
+    be read again.
+    """
+    lost = dict(sorted((failed or {}).items()))
+    return {
+        "unit": unit,
+        "fingerprint": unit_fingerprint(clips, stamp),
+        "settings_fingerprint": stamp,
+        "clips": len(clips) - len(lost),
+        "failed": lost,
+        "rows": sum(shard["rows"] for shard in shards),
+        "bytes": sum(shard["bytes"] for shard in shards),
+        "shards": shards,
+    }
+
+
 def manifest_path(layout: RunLayout, unit: int) -> Path:
     return layout.manifest / f"{unit:05d}.json"
 
@@ -87,6 +112,16 @@ def unit_is_current(layout: RunLayout, unit: int, rows: list[Row], stamp: str) -
     return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
+def shards_of(layout: RunLayout, stem: str) -> Iterator[Path]:
+    """Shards of all buckets whose names begin with `stem`.
+
+    Asked bucket by bucket: object storage lists by the beginning of a name, and a pattern for the bucket as
+    well would have it list all that there is.
+    """
+    for bucket in (layout.data / "shards").glob("*"):
+        yield from bucket.glob(f"{stem}-*.parquet")
+
+
 def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
     """Shards of a bucket that finished units of work entered in the manifest, in order of units.
 
@@ -95,7 +130,8 @@ def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
     paths = []
     for entry in manifest_entries(layout):
         paths += [layout.data / shard["file"] for shard in entry["shards"] if shard["bucket"] == bucket]
-    missing = [path for path in paths if not path.is_file()]
+    there = file_sizes(layout.shards(bucket))
+    missing = [path for path in paths if path.name not in there]
     if missing:
         raise FileNotFoundError(f"{len(missing)} shards of the manifest are gone, such as {missing[0]}")
     return paths
@@ -103,5 +139,4 @@ def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
 
 def manifest_entries(layout: RunLayout) -> Iterator[dict[str, Any]]:
     """What each finished unit of work left, in order of units."""
-    for path in sorted(layout.manifest.glob("*.json")):
-        yield json.loads(path.read_text())
+    yield from map(json.loads, read_many(sorted(layout.manifest.glob("*.json"))))

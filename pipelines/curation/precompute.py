@@ -20,7 +20,8 @@ from pipelines.curation.flow import latent_flow, network_flow
 from pipelines.curation.manifest import (
     caption_hash,
     precompute_fingerprint,
-    unit_fingerprint,
+    shards_of,
+    unit_manifest,
     wanted_rows,
     write_manifest,
 )
@@ -177,7 +178,6 @@ class UnitPrecompute:
     def run(self, decoders: list[DecoderProcess], advance: Callable[[int], None]) -> dict[str, Any]:
         """Write shards, then the manifest; returns counts."""
         clips = wanted_rows(self.layout, self.unit, self.recipe)
-        stamp = unit_fingerprint(clips, self.networks.stamp)
         names = sorted({name for clip in clips for name in clip["bucket"].split()})
         buckets = {name: self._bucket_rows(name) for name in names}
         uses = Counter(clip["source_uri"] for clip in clips)
@@ -191,7 +191,7 @@ class UnitPrecompute:
             with rows.writer:
                 self._encode(rows)
                 entries += rows.writer.finish()
-        self._record(stamp, clips, entries)
+        self._record(clips, entries)
         return {"clips": len(clips), "computed": self.computed, "failed": len(self.failed)}
 
     def _bucket_rows(self, name: str) -> BucketRows:
@@ -290,21 +290,12 @@ class UnitPrecompute:
             rows.writer.add(slot.row, rows.old.metadata)
         rows.slots.clear()
 
-    def _record(self, stamp: str, clips: list[Row], entries: list[dict[str, Any]]) -> None:
+    def _record(self, clips: list[Row], entries: list[dict[str, Any]]) -> None:
         """Enter the shards in the manifest, then remove parts that no longer exist under these settings."""
-        manifest = {
-            "unit": self.unit,
-            "fingerprint": stamp,
-            "settings_fingerprint": self.networks.stamp,
-            "clips": len(clips) - len(self.failed),
-            "failed": dict(sorted(self.failed.items())),
-            "rows": sum(entry["rows"] for entry in entries),
-            "bytes": sum(entry["bytes"] for entry in entries),
-            "shards": entries,
-        }
+        manifest = unit_manifest(self.unit, clips, self.networks.stamp, entries, self.failed)
         write_manifest(self.layout, self.unit, manifest)
         current = {self.layout.data / entry["file"] for entry in entries}
-        for old in (self.layout.data / "shards").glob(f"*/{self.stem}-*"):
+        for old in shards_of(self.layout, self.stem):
             if old not in current:
                 old.unlink()
         if self.failed:

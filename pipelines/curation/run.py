@@ -17,7 +17,7 @@ from pipelines.curation.duplicates import find_duplicates
 from pipelines.curation.exclusions import excluded_sources, remember_exclusions
 from pipelines.curation.forecast import forecast, show_forecast
 from pipelines.curation.image_scores import load_aesthetic_head
-from pipelines.curation.manifest import manifest_entries, precompute_fingerprint
+from pipelines.curation.manifest import manifest_entries, precompute_fingerprint, shards_of
 from pipelines.curation.memory import Peaks, forget_peak, peak_memory_gb, with_peak
 from pipelines.curation.query import (
     NAMED_SOURCES,
@@ -74,15 +74,15 @@ def curate(recipe: Recipe, *, retry_failed: bool = False) -> Summary:
         if retry_failed:
             over_units(forget_failures, range(units), layout, scoring_fingerprint(recipe.curation))
         with _timed(seconds, "score"):
-            decoded = _score(units, recipe, layout, excluded, peaks)
+            decoded = score_units(units, recipe, layout, excluded, peaks)
         with _timed(seconds, "query"):
-            settled = _query(units, recipe, layout, excluded, peaks)
+            settled = query_units(units, recipe, layout, excluded, peaks)
         if not excluded:  # of which nothing may be left, and that has to leave the shards
             _refuse_nothing(settled, recipe)
         told = forecast(settled, recipe.curation)
         show_forecast(told)
         with _timed(seconds, "captions"):
-            captions, counts = _caption(units, recipe, layout, peaks)
+            captions, counts = caption_units(units, recipe, layout, peaks)
         stale = [unit for unit, counted in enumerate(counts) if not counted["current"]]
         with _timed(seconds, "precompute"):
             computed = _precompute(stale, settled, recipe, layout, peaks)
@@ -123,7 +123,7 @@ def fixed_units(layout: RunLayout, recipe: Recipe) -> int:
 # ---------------------------------------------------------------- the streams
 
 
-def _score(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], peaks: Peaks) -> int:
+def score_units(units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], peaks: Peaks) -> int:
     """Pass 1 over the units that lack scores; returns how many sources were decoded."""
     stamp = scoring_fingerprint(recipe.curation)
     lacking = over_units(unscored_sources, range(units), recipe, layout, excluded, stamp)
@@ -174,7 +174,7 @@ def _decoder(settings: DecodeSettings) -> DecoderProcess:
     return DecoderProcess(settings)
 
 
-def _query(
+def query_units(
     units: int, recipe: Recipe, layout: RunLayout, excluded: frozenset[str], peaks: Peaks
 ) -> list[Summary]:
     """Judge every unit, find duplicates over all of them, settle every unit."""
@@ -200,7 +200,9 @@ def _query(
         )
 
 
-def _caption(units: int, recipe: Recipe, layout: RunLayout, peaks: Peaks) -> tuple[Summary, list[Summary]]:
+def caption_units(
+    units: int, recipe: Recipe, layout: RunLayout, peaks: Peaks
+) -> tuple[Summary, list[Summary]]:
     """Split the captions of what is kept: (what a model was asked, counts of every unit)."""
     stamp = splitting_fingerprint(recipe.curation.captions)
     asked = split_captions(units, recipe, layout, stamp)
@@ -330,7 +332,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 def _remove_old_shards(units: set[int], layout: RunLayout, current: set[str]) -> None:
     """Shards of other settings are left alone, but not where they hold sources that were taken down."""
     for unit in units:
-        for path in (layout.data / "shards").glob(f"*/{unit:05d}-*.parquet"):
+        for path in shards_of(layout, f"{unit:05d}"):
             if path.relative_to(layout.data).as_posix() not in current:
                 path.unlink()
 

@@ -97,7 +97,7 @@ class ShardWriter:
         self._writer: pq.ParquetWriter | None = None
         self._written_bytes = 0
         self._part_rows = 0
-        self._parts: list[tuple[Path, int]] = []  # (path, rows)
+        self._parts: list[tuple[Path, Path, int]] = []  # (path, where it is written, rows)
         self._unfinished = ExitStack()  # of files that have not their names yet
 
     def add(self, row: Row, metadata: dict[str, Any]) -> None:
@@ -111,8 +111,9 @@ class ShardWriter:
         """Give the shards their names; returns their manifest entries."""
         self._write_row_group()
         self._close_part()
+        entries = [self._entry(*part) for part in self._parts]  # while they are on this machine
         self._unfinished.close()
-        return [self._entry(path, rows) for path, rows in self._parts]
+        return entries
 
     def __enter__(self) -> Self:
         return self
@@ -143,21 +144,21 @@ class ShardWriter:
         self._writer = pq.ParquetWriter(
             partial, schema, compression="none", use_dictionary=False, write_statistics=["clip_id"]
         )
-        self._parts.append((path, 0))
+        self._parts.append((path, partial, 0))
 
     def _close_part(self) -> None:
         if self._writer is None:
             return
         self._writer.close()
         self._writer = None
-        self._parts[-1] = (self._parts[-1][0], self._part_rows)
+        self._parts[-1] = (*self._parts[-1][:2], self._part_rows)
         self._written_bytes = self._part_rows = 0
 
-    def _entry(self, path: Path, rows: int) -> dict[str, Any]:
-        with path.open("rb") as stream:
+    def _entry(self, path: Path, partial: Path, rows: int) -> dict[str, Any]:
+        with partial.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         file = path.relative_to(self.layout.data).as_posix()
-        size = path.stat().st_size
+        size = partial.stat().st_size
         return {"bucket": self.bucket, "file": file, "rows": rows, "bytes": size, "sha256": digest}
 
 

@@ -16,9 +16,11 @@ from pipelines.files import link_tree, whole_file, whole_folder, write_json, wri
 from pipelines.lock import HeldError, hold
 from pipelines.storage import (
     StorageError,
+    file_sizes,
     file_system,
     local_copy,
     parquet_file,
+    read_many,
     read_table,
     remove_tree,
     storage_path,
@@ -83,6 +85,24 @@ def test_a_folder_is_uploaded_with_its_marker_last_and_deleted_with_it_first(run
     remove_tree(run / "model", marker="done.json")
     assert not (run / "model").is_dir()
     remove_tree(run / "model")  # is not there any more
+
+
+def test_many_small_files_are_told_and_read_at_once(
+    run: Path, storage: FaultyStorage, tmp_path: Path
+) -> None:
+    names = [f"{number:02d}/{letter}.json" for number in range(20) for letter in "ab"]
+    for folder in (run / "many", tmp_path):
+        for name in names:
+            write_text(folder / name, name * 2)
+        before = storage.requests
+        assert file_sizes(folder) == {name: len(name) * 2 for name in names}
+        assert storage.requests - before <= 1
+        assert list(read_many([folder / name for name in names])) == [(name * 2).encode() for name in names]
+        assert storage.requests - before <= 1 + 2 * len(names)
+    assert file_sizes(run / "nothing") == file_sizes(tmp_path / "nothing") == {}
+    assert list(read_many([])) == []
+    with pytest.raises(FileNotFoundError):
+        list(read_many([run / "many" / names[0], run / "gone"]))
 
 
 def test_big_files_go_in_parts_through_faults_and_leave_no_half_ones(

@@ -162,6 +162,60 @@ def _speed_rows(summary: Summary) -> Rows:
 
 @benchmark.command()
 @submittable
+def scale(
+    recipe: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="Whose curation to try; default: stock.")
+    ] = "stock",
+    overrides: Overrides = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Sources of the table.")] = 100_000,
+    table_only: Annotated[
+        bool,
+        typer.Option("--table-only", help="Stop at the units of work: what follows is done by workers."),
+    ] = False,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Curation's planning and books for a table of any size, without a film: time, memory, bytes.
+
+    The table is made up, and so are the scores and manifests that films would give; what reads, divides,
+    judges and counts them is curation's own code. Core-seconds are those of driver and workers together.
+    Ten million rows take some 12 GB of the temporary folder, TMPDIR.
+
+    \b
+    dreamer benchmark scale
+    dreamer benchmark scale --rows 10000000 --table-only --json
+    """
+
+    def work() -> Summary:
+        from pipelines.benchmark.scale import measure_scale
+        from pipelines.recipe_file import load_recipe
+
+        return measure_scale(load_recipe(recipe, tuple(overrides or ())), rows, table_only=table_only)
+
+    execute("Curation without films", work, _scale_rows, json_output=json_output, debug=debug)
+
+
+def _scale_rows(summary: Summary) -> Rows:
+    yield "sources", f"{summary['rows']:,} in {summary['units']:,} units of work"
+    for step in summary["steps"]:
+        yield (
+            step["step"],
+            f"{step['seconds']:9,.1f} s {step['rows_per_second']:9,.0f} rows/s "
+            f"{step['core_seconds']:9,.1f} core-seconds, driver {step['driver_peak_gb']:.3f} GB "
+            f"(+{step['driver_over_baseline_gb']:.3f}), {step['files']:7,} files "
+            f"{step['bytes'] / 1e6:8,.1f} MB",
+        )
+    yield "driver's peak", f"{summary['driver_peak_gb']:.3f} GB"
+    if "clips" not in summary:
+        return
+    yield "a worker's peak", f"{summary['worker_peak_gb']:.3f} GB"
+    yield "kept clips", f"{summary['clips']:,}, in {summary['shards']:,} shards"
+    for code, count in summary["reasons"].items():
+        yield f"  {code}", count
+
+
+@benchmark.command()
+@submittable
 def model(
     frames: Annotated[int, typer.Option("--frames", min=2, help="Frames of a clip.")] = 8,
     size: Annotated[int, typer.Option("--size", min=2, help="Side of the latents, in latent pixels.")] = 24,

@@ -25,6 +25,7 @@ PICTURE = np.dtype([("hash", np.uint64), ("source", np.uint64), ("owner", np.uin
 STAND_IN = np.dtype([("hash", np.uint64), ("owner", np.uint64), ("clip", "S20")])
 PAIR = np.dtype([("one", np.uint64), ("other", np.uint64)])
 UNITS_PER_TASK = 256
+MOST_PARTS = 128  # the driver holds a reference for every two of them
 ROWS_AT_ONCE = 1024  # compared with the rest of their group in one go
 
 
@@ -36,7 +37,8 @@ def find_duplicates(units: int, bits: int, layout: RunLayout) -> Any:
     """
     import ray
 
-    ranges = [range(first, min(units, first + UNITS_PER_TASK)) for first in range(0, units, UNITS_PER_TASK)]
+    size = max(UNITS_PER_TASK, -(-units // MOST_PARTS))
+    ranges = [range(first, min(units, first + size)) for first in range(0, units, size)]
     parts = len(ranges)
     kept = ray.remote(num_returns=parts)(kept_pictures)
     scattered = [kept.remote(span, parts, layout) for span in ranges]
@@ -98,10 +100,14 @@ def close_pairs(band: int, bits: int, part: int, parts: int, *pictures: np.ndarr
     """
     edges = np.linspace(0, HASH_BITS, bits + 2).round().astype(int)
     low, width = np.uint64(edges[band]), int(edges[band + 1] - edges[band])
-    rows = np.concatenate([p[["hash", "source"]] for p in pictures])
-    keys = (rows["hash"] >> low) & np.uint64((1 << width) - 1)
-    mine = keys % np.uint64(parts) == part
-    rows, keys = rows[mine], keys[mine]
+
+    def band_bits(rows: np.ndarray) -> np.ndarray:
+        return np.asarray((rows["hash"] >> low) & np.uint64((1 << width) - 1))
+
+    # One array after the other: of all pictures, a task copies no more than its own part.
+    mine = [p[["hash", "source"]][band_bits(p) % np.uint64(parts) == part] for p in pictures]
+    rows = np.concatenate(mine)
+    keys = band_bits(rows)
     order = np.argsort(keys, kind="stable")
     rows, keys = rows[order], keys[order]
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1], True][: len(keys) + 1])

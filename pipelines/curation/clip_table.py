@@ -72,8 +72,16 @@ def complete(table: pa.Table, columns: Iterable[str]) -> pa.Table:
     return table
 
 
-def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | None = "kept") -> pa.Table:
-    """The clip table sorted by clip id; `split` or `verdict` None: all of them.
+def read_clips(
+    layout: RunLayout,
+    *,
+    split: str | None = None,
+    verdict: str | None = "kept",
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The clip table sorted by clip id; `split`, `verdict` or `columns` None: all of them.
+
+    columns: with `clip_id` and `source_id`, which it is sorted by.
 
     Raises FileNotFoundError when the run directory has none.
     """
@@ -87,7 +95,7 @@ def read_clips(layout: RunLayout, *, split: str | None = None, verdict: str | No
     wanted = None
     for condition in conditions:
         wanted = condition if wanted is None else wanted & condition
-    table = parquet_dataset(paths, schema=SCHEMA).to_table(filter=wanted)
+    table = parquet_dataset(paths, schema=SCHEMA).to_table(columns=columns, filter=wanted)
     return table.sort_by([("clip_id", "ascending"), ("source_id", "ascending")])
 
 

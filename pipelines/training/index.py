@@ -18,6 +18,8 @@ from pipelines.recipe import OWN_CLIPS, Bucket, Recipe, StageSettings
 from pipelines.recipe_file import load_recipe
 from pipelines.storage import parquet_file, storage_path
 
+INDEXED = ("clip_id", "source_id", "split", "bucket", "motion_score")  # of the clip table
+
 
 class ShardError(ValueError):
     """Shards that cannot be trained on with this recipe; the message says what to do."""
@@ -154,7 +156,7 @@ def _read_clips(
 ) -> tuple[dict[str, list[BucketClips]], dict[str, dict[str, Any]]]:
     """Clips by split, and metadata of shards by path, of a run directory's buckets."""
     layout = RunLayout.of(recipe)
-    table = read_clips(layout)
+    table = read_clips(layout, columns=INDEXED)
     ids = table["clip_id"].to_pylist()
     split_of, buckets_of, motion_scores = (
         dict(zip(ids, table[name].to_pylist(), strict=True)) for name in ("split", "bucket", "motion_score")

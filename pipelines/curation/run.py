@@ -266,9 +266,12 @@ class PrecomputeActor:
 def _progress(total: int, description: str) -> Iterator[str]:
     """The name of a counter that workers add to; a thread shows it on the driver's progress bar."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     name = f"count-{uuid.uuid4().hex}"
-    counter = ray.remote(num_cpus=0)(Count).options(name=name).remote()
+    # On the driver's node: of another one the command would not outlive the end.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    counter = ray.remote(num_cpus=0, scheduling_strategy=here)(Count).options(name=name).remote()
     stop = threading.Event()
 
     def show() -> None:

@@ -7,6 +7,7 @@ one source and never the run.
 import atexit
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -250,6 +251,9 @@ def serve(connection: Connection, parent_id: int) -> None:
     av.logging.restore_default_callback()  # ffmpeg's words go to standard error, where the parent reads them
     av.logging.set_libav_level(av.logging.ERROR)
     _parent = connection
+    # A machine that goes off says so to all its processes at once: were this one to end before its parent,
+    # that would take it for the file's fault.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent_id,), daemon=True).start()
     connection.send(("ready", None))
     while True:

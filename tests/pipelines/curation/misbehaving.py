@@ -20,3 +20,8 @@ def grow() -> None:
     while True:
         hoard.append(np.ones(20_000_000))
         time.sleep(0.02)
+
+
+def told_to_end() -> str:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return "whole"

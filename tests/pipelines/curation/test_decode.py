@@ -129,6 +129,14 @@ def test_a_decoder_that_died_idle_costs_no_source(
             assert process.clip(video, 0, 8, 8, 32, 32).shape == (8, 32, 32, 3)
 
 
+def test_a_machine_that_goes_off_is_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    misbehaving = importlib.import_module("misbehaving")
+    with DecoderProcess() as process:
+        assert process.call(misbehaving.told_to_end) == "whole"
+
+
 def test_a_fault_of_the_program_is_not_blamed_on_the_file(decoder: DecoderProcess) -> None:
     with pytest.raises(RuntimeError, match="decode_size failed in the decoder process"):
         decoder.call(decode_size, "not a number", 8, ())

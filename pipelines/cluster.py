@@ -3,7 +3,11 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +15,9 @@ GIGABYTE = 10**9
 OBJECT_STORE_GIGABYTES = 1.0
 OBJECT_STORE_SHARE_OF_MEMORY = 0.2
 LOCAL_START_TRIES = 3
+LOOK_EVERY_SECONDS = 1.0
+# Ray itself waits for a minute, while calls hang, and then ends the process with a line that tells of GCS.
+HEAD_SILENCE_SECONDS = 15.0
 
 # Tasks get their parallelism from Ray; networks that want threads ask for them (torch.set_num_threads).
 WORKER_ENVIRONMENT = {
@@ -32,12 +39,33 @@ DRIVER_ENVIRONMENT = {
 }
 
 
+class HeadLostError(ConnectionError):
+    """The cluster that a command works on is gone."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the cluster's head at {address} is gone. What is whole stays: give the same command again when "
+            "there is a head, and it goes on where this one stopped"
+        )
+
+
+def end_at_once(error: Exception) -> None:
+    """End this process, whatever its threads wait for."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+# What becomes of a command whose cluster is gone; it is told by a thread, while the main one may hang in Ray.
+when_head_is_lost: Callable[[Exception], None] = end_at_once
+
+
 @contextmanager
 def start_ray(cpus: float | None = None) -> Iterator[dict[str, float]]:
     """Ray's resources (`{"CPU": 2.0, ...}`), with Ray connected for the time of the `with` block.
 
-    Joins the cluster that RAY_ADDRESS names (Ray Jobs sets it for a submitted command), otherwise starts a
-    local one (token-protected, no dashboard) and shuts it down at the end. Nested use is a no-op.
+    Joins the cluster that RAY_ADDRESS names (Ray Jobs sets it for a submitted command), and ends the process
+    when that loses its head; otherwise starts a local one (token-protected, no dashboard) and shuts it down
+    at the end. Nested use is a no-op.
 
     cpus: what a local Ray believes it has; default: this process's cores, at least 2, because a worker
     group and the tasks that feed it both need room. Raises ConnectionError when the named cluster cannot
@@ -58,10 +86,36 @@ def start_ray(cpus: float | None = None) -> Iterator[dict[str, float]]:
             _join(address)
         else:
             _start_local(cpus)
+        over = threading.Event()
+        if address:
+            head = ray.get_runtime_context().gcs_address
+            threading.Thread(target=watch_head, args=(head, over), name="head", daemon=True).start()
         try:
             yield ray.cluster_resources()
         finally:
+            over.set()
             ray.shutdown()
+
+
+def watch_head(address: str, over: threading.Event) -> None:
+    """Call `when_head_is_lost` when nobody listens at the head's address any more, until `over`."""
+    heard_at = time.monotonic()
+    listens = _listens(address)  # or it cannot be reached from here, and only Ray knows how
+    while listens and not over.wait(LOOK_EVERY_SECONDS):
+        if _listens(address):
+            heard_at = time.monotonic()
+        elif time.monotonic() - heard_at > HEAD_SILENCE_SECONDS:
+            when_head_is_lost(HeadLostError(address))
+            return
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SILENCE_SECONDS / 3).close()
+    except OSError:
+        return False
+    return True
 
 
 def available_cpus() -> int:

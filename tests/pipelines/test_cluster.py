@@ -1,8 +1,11 @@
 """A local Ray: quiet, small, ours, and gone afterwards."""
 
 import os
+import socket
+import threading
 
-from pipelines.cluster import DRIVER_ENVIRONMENT, environment, start_ray
+from pipelines import cluster
+from pipelines.cluster import DRIVER_ENVIRONMENT, environment, start_ray, watch_head
 
 
 def test_a_local_ray_has_room_for_two_hands_its_settings_to_workers_and_ends(monkeypatch):
@@ -36,3 +39,20 @@ def test_a_variable_that_a_person_set_stays_theirs(monkeypatch):
         assert os.environ["DREAMER_TEST"] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "DREAMER_TEST" not in os.environ
+
+
+def test_a_command_ends_when_its_cluster_has_lost_its_head(monkeypatch):
+    told = []
+    monkeypatch.setattr(cluster, "when_head_is_lost", told.append)
+    monkeypatch.setattr(cluster, "HEAD_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(cluster, "LOOK_EVERY_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        watch = threading.Thread(target=watch_head, args=(address, threading.Event()), daemon=True)
+        watch.start()
+        watch.join(0.5)
+        assert watch.is_alive()  # it listens
+    watch.join(10)
+    assert [f"head at {address} is gone" in str(error) for error in told] == [True]
+    watch_head(address, threading.Event())  # one that could never be reached is Ray's affair
+    assert len(told) == 1

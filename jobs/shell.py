@@ -1,19 +1,22 @@
 """What all commands share: a stdout that holds the result only, exit codes, errors and a table for people."""
 
-import errno
 import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
 from jobs.sealed import SEALED, open_sealed
+from pipelines import cluster
+from pipelines.files import disk_is_full
 from pipelines.storage import storage_path
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -78,6 +81,7 @@ def execute(
     """
     stdout = _reserve_stdout()
     _quiet(debug)
+    cluster.when_head_is_lost = partial(_end_at_once, stdout, json_output)
     try:
         if SEALED in os.environ:  # this is a job, and was given variables
             open_sealed()
@@ -138,16 +142,12 @@ def _known(error: BaseException | None) -> BaseException | None:
             continue
         seen.add(id(error))
         told = isinstance(error, (FileNotFoundError, ConnectionError, PermissionError))
-        if told or type(error).__module__.split(".")[0] in OUR_PACKAGES or _disk_is_full(error):
+        if told or type(error).__module__.split(".")[0] in OUR_PACKAGES or disk_is_full(error):
             return error
         failures = getattr(error, "worker_failures", None)
         queue += [getattr(error, "cause", None), *(failures.values() if isinstance(failures, dict) else ())]
         queue += [error.__cause__]
     return None
-
-
-def _disk_is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _last_line(text: str) -> str:
@@ -172,6 +172,12 @@ def _fail(code: int, message: str, stdout: TextIO, json_output: bool, reason: st
     if json_output:
         print(json.dumps({"error": str(reason or message), "exit_code": code}), file=stdout, flush=True)
     raise typer.Exit(code)
+
+
+def _end_at_once(stdout: TextIO, json_output: bool, error: Exception) -> None:
+    with suppress(typer.Exit):
+        _fail(FAILED, str(error), stdout, json_output)
+    os._exit(FAILED)
 
 
 def _print_table(title: str, rows: Rows, stdout: TextIO) -> None:

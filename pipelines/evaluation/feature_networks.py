@@ -71,7 +71,7 @@ def _fetch(network: NetworkFile, kept: Path) -> None:
     try:
         with local_file(network.file) as fetched:
             _check(Path(fetched), network)
-            with whole_file(kept, together=True) as partial:  # workers fetch side by side
+            with whole_file(kept) as partial:
                 shutil.copyfile(fetched, partial)
     except DecoderError as error:
         raise FeatureNetworkError(f"{network.file} cannot be fetched: {error.reason}") from error

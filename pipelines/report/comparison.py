@@ -171,7 +171,7 @@ def write_comparison(run_directory: Path, other: Path) -> Summary:
     named = comparison.names[1].replace("/", "-")
     path = comparison.runs[0].layout.root / f"report-with-{named}.html"
     page = render("comparison.html", comparison=comparison, letters=LETTERS, kinds=KINDS)
-    write_text(path, page, together=True)
+    write_text(path, page)
     pairs = [pair for sets in comparison.metrics.values() for rows in sets.values() for pair in rows]
     return {
         "report": str(path),

@@ -196,7 +196,7 @@ def write_report(run_directory: Path) -> Summary:
     layout, recipe = opened_run(run_directory)
     report = Report(layout, recipe, collect_figures(layout, recipe))
     report.add_pictures()
-    write_text(layout.report, render("page.html", report=report, most_failures=FAILURES), together=True)
+    write_text(layout.report, render("page.html", report=report, most_failures=FAILURES))
     return {
         "report": str(layout.report),
         "bytes": layout.report.stat().st_size,

@@ -42,8 +42,8 @@ def write_results(folder: Path, study: Study) -> dict[str, Any]:
     per_rater = Counter(vote.rater for vote in votes)
     whole = len(study.pairs) * len(Question)
     questions = {str(question): _question(study, votes, question) for question in Question}
-    write_text(folder / "votes.csv", _table(_vote_rows(study, votes)), together=True)
-    write_text(folder / "results.csv", _table(_result_rows(questions)), together=True)
+    write_text(folder / "votes.csv", _table(_vote_rows(study, votes)))
+    write_text(folder / "results.csv", _table(_result_rows(questions)))
     summary = {
         "study": str(folder),
         "protocol": PROTOCOL,

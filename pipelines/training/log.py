@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pipelines.files import write_text
+from pipelines.files import room_for, write_text
 from pipelines.storage import is_remote
 
 if TYPE_CHECKING:  # commands that only read logs need not wait for it
@@ -54,8 +54,9 @@ class StepLog:
             self.file = path.open("a")
 
     def write(self, line: dict[str, Any]) -> None:
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        with room_for(self.path):
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
 
     def sync(self) -> None:
         """To the disk: a checkpoint must not know more steps than the log."""
@@ -65,8 +66,9 @@ class StepLog:
             os.fsync(self.file.fileno())
 
     def close(self) -> None:
-        self.sync()
-        self.file.close()
+        with room_for(self.path):  # for what could not be written before
+            self.sync()
+            self.file.close()
 
 
 class StepClock:

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.files import write_text
+from pipelines.files import DiskFullError, write_text
 from pipelines.lock import HeldError, hold
 from pipelines.recipe import Recipe
 from pipelines.storage import storage_path
@@ -53,7 +53,7 @@ def run_worker(config: dict[str, Any]) -> None:
     try:
         with sole_writer(folder, group):
             train_stages(recipe, config["plans"], group)
-    except OutOfMemoryError as error:
+    except (OutOfMemoryError, DiskFullError) as error:
         _write_stopped(folder, error)
         if group.size > 1:
             raise  # the others wait for this one in an exchange: an error makes Ray end them
@@ -110,4 +110,5 @@ def train_stages(recipe: Recipe, plans: "list[StagePlan]", group: "Group") -> No
 
 def _write_stopped(folder: Path, error: Exception) -> None:
     told = json.dumps({"kind": type(error).__name__, "error": str(error)})
-    write_text(folder / STOPPED, told, together=True)  # several may run out of memory at once
+    with suppress(DiskFullError):  # without it Ray starts the group again, which ends the same way
+        write_text(folder / STOPPED, told)

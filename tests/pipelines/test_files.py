@@ -1,10 +1,11 @@
 """Files and folders are whole or not there."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from pipelines.files import link_tree, whole_file, whole_folder, write_json
+from pipelines.files import DiskFullError, link_tree, whole_file, whole_folder, write_json
 
 
 def write_half(partial: Path) -> None:
@@ -36,14 +37,31 @@ def test_what_a_kill_left_is_taken_over_by_the_next_writer(tmp_path: Path) -> No
     assert (tmp_path / "a.json").read_text() == '{\n  "ä": 1\n}\n'
 
 
-def test_processes_that_write_a_file_together_do_not_write_into_each_other_s(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    with whole_file(path, together=True) as mine:
-        other = path.with_name(f".{path.name}.1.partial")
-        assert mine != other
-        assert mine != path.with_name(f".{path.name}.partial")
-        mine.write_text("mine")
-    assert path.read_text() == "mine"
+def test_writers_of_the_same_file_do_not_write_into_each_other_s(tmp_path: Path) -> None:
+    path = tmp_path / "shard.parquet"
+    with whole_file(path) as first:
+        first.write_text("fir")
+        with whole_file(path) as second:  # another process would see the same: the lock is of an open file
+            second.write_text("second")
+        assert path.read_text() == "second"
+        first.write_text("first")
+        with pytest.raises(KeyboardInterrupt), whole_file(path) as third:
+            write_half(third)
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [(path.name, "first")]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [OSError(errno.ENOSPC, "No space left"), RuntimeError("while serializing: No space left (os error 28)")],
+)
+def test_a_full_disk_is_named_and_what_was_there_stays(said: Exception, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("before")
+    with pytest.raises(DiskFullError, match=rf"no room for {tmp_path}/a\."), whole_file(tmp_path / "a"):
+        raise said
+    with pytest.raises(DiskFullError, match=rf"no room for {tmp_path}/b\."), whole_folder(tmp_path / "b"):
+        raise said
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "before"
 
 
 def test_a_folder_replaces_the_old_one_when_it_is_whole(tmp_path: Path) -> None:

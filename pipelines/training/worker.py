@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 STOPPED = "stopped.json"
 LOCK = ".writer"
-ORPHANS_END_SECONDS = 60.0
+# Those of a cluster without head look for it for a minute, and a file server keeps the lock of a machine that
+# went off for a minute and a half.
+ORPHANS_END_SECONDS = 120.0
 
 
 def run_worker(config: dict[str, Any]) -> None:

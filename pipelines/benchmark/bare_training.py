@@ -60,6 +60,7 @@ class BareLoop:
             draws.noise,
             draws.timesteps,
             flow_weight=self.stage.flow_weight,
+            flow_min_snr=self.stage.flow_min_snr,
         )
         losses.total.backward()
         nn.utils.clip_grad_norm_(self.weights, self.settings.max_grad_norm)

@@ -29,6 +29,9 @@ class StageSettings(Settings):
     )
     predict_flow: bool = False
     flow_weight: Annotated[float, Field(ge=0)] = 0.0
+    flow_min_snr: Annotated[float, Field(ge=0)] = Field(
+        0.05, description="flow is not asked for in noisier samples; 0: in all"
+    )
 
     @model_validator(mode="after")
     def _flow_is_weighed(self) -> Self:

@@ -114,7 +114,10 @@ class StageRun:
         weight = self.stage.flow_weight if self.stage.predict_flow else 0.0
         valid = None
         if weight > 0:  # the mean over all micro-batches' valid pixels, however a batch is divided
-            counts = [count_valid_pixels(self.schedule, batch, draws.timesteps) for batch, draws in batches]
+            counts = [
+                count_valid_pixels(self.schedule, batch, draws.timesteps, self.stage.flow_min_snr)
+                for batch, draws in batches
+            ]
             valid = self.group.means(torch.stack(counts).mean())[0]
         for batch, draws in batches:
             yield diffusion_loss(
@@ -124,6 +127,7 @@ class StageRun:
                 draws.noise,
                 draws.timesteps,
                 flow_weight=weight,
+                flow_min_snr=self.stage.flow_min_snr,
                 valid_pixels=valid,
             )
 

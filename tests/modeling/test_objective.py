@@ -58,13 +58,13 @@ def test_the_flow_loss_does_not_depend_on_how_a_batch_is_divided(video_unet, con
     torch.testing.assert_close(sum(loss.total for loss in losses) / 2, whole.total)
 
 
-def test_noise_without_signal_gives_no_flow_loss_but_keeps_the_graph(video_unet, conditions):
+def test_noise_without_signal_gives_no_flow_loss_unless_asked_but_keeps_the_graph(video_unet, conditions):
     unet = video_unet()
     timesteps = torch.tensor([999, 999])
-    losses = diffusion_loss(
-        unet, NoiseSchedule(), make_batch(conditions), torch.randn(2, *SHAPE), timesteps, flow_weight=1.0
-    )
+    inputs = (unet, NoiseSchedule(), make_batch(conditions), torch.randn(2, *SHAPE), timesteps)
+    losses = diffusion_loss(*inputs, flow_weight=1.0)
     assert losses.flow == 0
+    assert diffusion_loss(*inputs, flow_weight=1.0, flow_min_snr=0).flow > 0
     losses.flow.backward()
     assert unet.flow_predictor.head.weight.grad is not None
 

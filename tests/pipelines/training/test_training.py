@@ -46,6 +46,7 @@ STAGE = {
     "trainable": ["temporal_modules.*", "flow_predictor.*", "image_conv_in.*"],
     "predict_flow": True,
     "flow_weight": 0.1,
+    "flow_min_snr": 0.5,
 }
 
 
@@ -85,7 +86,9 @@ def plain_loop(recipe: Recipe, plan: StagePlan) -> tuple[list[float], dict[str, 
             num_train_timesteps=1000,
         )
         batch, draws = encoders.model_batch(ready, fps=8.0, motion_scores=False, dtype=torch.float32)
-        loss = diffusion_loss(unet, schedule, batch, draws.noise, draws.timesteps, flow_weight=0.1).total
+        loss = diffusion_loss(
+            unet, schedule, batch, draws.noise, draws.timesteps, flow_weight=0.1, flow_min_snr=0.5
+        ).total
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm)

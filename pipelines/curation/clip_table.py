@@ -95,7 +95,8 @@ def read_clips(
     wanted = None
     for condition in conditions:
         wanted = condition if wanted is None else wanted & condition
-    table = parquet_dataset(paths, schema=SCHEMA).to_table(columns=columns, filter=wanted)
+    names = None if columns is None else list(columns)
+    table = parquet_dataset(paths, schema=SCHEMA).to_table(columns=names, filter=wanted)
     return table.sort_by([("clip_id", "ascending"), ("source_id", "ascending")])
 
 

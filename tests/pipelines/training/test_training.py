@@ -46,7 +46,6 @@ STAGE = {
     "trainable": ["temporal_modules.*", "flow_predictor.*", "image_conv_in.*"],
     "predict_flow": True,
     "flow_weight": 0.1,
-    "flow_min_snr": 0.5,
 }
 
 
@@ -87,7 +86,13 @@ def plain_loop(recipe: Recipe, plan: StagePlan) -> tuple[list[float], dict[str, 
         )
         batch, draws = encoders.model_batch(ready, fps=8.0, motion_scores=False, dtype=torch.float32)
         loss = diffusion_loss(
-            unet, schedule, batch, draws.noise, draws.timesteps, flow_weight=0.1, flow_min_snr=0.5
+            unet,
+            schedule,
+            batch,
+            draws.noise,
+            draws.timesteps,
+            flow_weight=0.1,
+            flow_min_snr=plan.stage.flow_min_snr,
         ).total
         optimizer.zero_grad()
         loss.backward()
@@ -101,6 +106,13 @@ def plain_loop(recipe: Recipe, plan: StagePlan) -> tuple[list[float], dict[str, 
             average[name] = kept * average[name] + (1 - kept) * p.detach()
         found.append(loss.item())
     return found, average
+
+
+def test_flow_is_asked_for_in_samples_as_noisy_as_the_stage_says(recipe: Recipe) -> None:
+    every = changed(recipe, stages=(recipe.train.stages[0].model_copy(update={"flow_min_snr": 0.0}),))
+    expected, _ = plain_loop(every, plan_stages(every)[0])
+    assert expected[0] != plain_loop(recipe, plan_stages(recipe)[0])[0][0]
+    torch.testing.assert_close(losses(world.train_here(every)), expected, atol=1e-5, rtol=1e-5)
 
 
 WAYS = {

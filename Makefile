@@ -47,7 +47,7 @@ ALL := --clips 2048 $(WORLD)
 TENTH := --clips 205 $(WORLD)
 ROUGH := --crf 45
 MARKED := --watermark STOCK
-HARD := --two-sprites-share 0.4 --crossing --pan-share 0 --detail 4 --light-spread 0.4
+HARD := --two-sprites-share 0.4 --crossing --pan-share 0 --detail 1.5 --light-spread 0.3
 
 ablations: setup
 	$(BIN)/dreamer embedded sprites runs/ablation/sprites $(ALL)

@@ -77,7 +77,7 @@ def read_clips(
     *,
     split: str | None = None,
     verdict: str | None = "kept",
-    columns: Sequence[str] | None = None,
+    columns: list[str] | None = None,
 ) -> pa.Table:
     """The clip table sorted by clip id; `split`, `verdict` or `columns` None: all of them.
 
@@ -95,8 +95,7 @@ def read_clips(
     wanted = None
     for condition in conditions:
         wanted = condition if wanted is None else wanted & condition
-    names = None if columns is None else list(columns)
-    table = parquet_dataset(paths, schema=SCHEMA).to_table(columns=names, filter=wanted)
+    table = parquet_dataset(paths, schema=SCHEMA).to_table(columns=columns, filter=wanted)
     return table.sort_by([("clip_id", "ascending"), ("source_id", "ascending")])
 
 

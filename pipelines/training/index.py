@@ -18,7 +18,7 @@ from pipelines.recipe import OWN_CLIPS, Bucket, Recipe, StageSettings
 from pipelines.recipe_file import load_recipe
 from pipelines.storage import parquet_file, storage_path
 
-INDEXED = ("clip_id", "source_id", "split", "bucket", "motion_score")  # of the clip table
+INDEXED = ["clip_id", "source_id", "split", "bucket", "motion_score"]  # of the clip table
 
 
 class ShardError(ValueError):

@@ -65,7 +65,10 @@ def details(client: Any, job_id: str) -> Any:
     except RuntimeError as error:
         if "does not exist" not in str(error):
             raise
-        raise JobError(f"no job {job_id} on this cluster; `dreamer jobs list` shows what there is") from None
+        raise JobError(
+            f"no job {job_id} on this cluster, or its head was started anew since; `dreamer jobs list` shows "
+            "what there is, and the same command goes on with what is whole"
+        ) from None
 
 
 def follow_to_the_end(client: Any, address: str, job_id: str) -> Summary:
@@ -107,7 +110,7 @@ async def _follow(client: Any, job_id: str) -> Summary:
 async def log_text(client: Any, job_id: str) -> AsyncGenerator[str]:
     """A job's log as it comes, every character once, however often the connection is lost.
 
-    Raises ConnectionError when it stays lost for `GIVE_UP_SECONDS`.
+    Raises ConnectionError when it stays lost for `GIVE_UP_SECONDS`, JobError when the job went with its head.
     """
     import aiohttp
 
@@ -128,6 +131,8 @@ async def log_text(client: Any, job_id: str) -> AsyncGenerator[str]:
             wait, lost_at = FIRST_WAIT_SECONDS, None
             await asyncio.sleep(POLL_SECONDS)
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            with suppress(OSError, RuntimeError):
+                details(client, job_id)  # a head that was started anew knows no job of before
             lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > GIVE_UP_SECONDS:
                 raise ConnectionError(str(error)) from error

@@ -148,6 +148,17 @@ def breaking_proxy(address: str, mark: bytes) -> Iterator[str]:
         end.close()
 
 
+def test_a_job_that_went_with_its_head_is_not_waited_for(head):
+    address, environment = head
+    follow = (
+        "import sys\nfrom jobs import ray_jobs\nclient = ray_jobs.connect(sys.argv[1])\n"
+        "ray_jobs.follow_to_the_end(client, sys.argv[1], 'raysubmit_gone')"
+    )
+    command = [sys.executable, "-c", follow, address]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert "JobError: no job raysubmit_gone on this cluster, or its head was started anew" in done.stderr
+
+
 def test_a_job_is_listed_shown_and_stopped(head):
     address, environment = head
     where = {**environment, "RAY_ADDRESS": address}

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -22,6 +23,9 @@ from pipelines.storage import storage_path
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 PIPE_COLUMNS = 240
 OUR_PACKAGES = {"pipelines", "modeling", "jobs"}
+# How a traceback begins the line of such an error, and what it has between an error and one that came of it.
+OUR_ERROR = re.compile(rf"^({'|'.join(sorted(OUR_PACKAGES))})\.[\w.]+: ", re.MULTILINE)
+THEN = "\n\nThe above exception was the direct cause of the following exception:"
 QUIET = {
     "HF_HUB_OFFLINE": "1",  # models are loaded by path; nothing is fetched behind anyone's back
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -95,7 +99,7 @@ def execute(
         if debug or known is None:
             logging.getLogger("dreamer").error("%s", error, exc_info=error)
         cause = known or error
-        message = str(cause) if known else f"{type(cause).__name__}: {_last_line(str(cause))}"
+        message = str(cause) if known else _told(cause)
         reason = getattr(cause, "reason", message)  # of a submitted job, whose log told it already
         _fail(_exit_code(cause), message, stdout, json_output, reason)
     if json_output:
@@ -150,9 +154,17 @@ def _known(error: BaseException | None) -> BaseException | None:
     return None
 
 
-def _last_line(text: str) -> str:
-    """What went wrong, of a text that may be a whole traceback (Ray's are)."""
-    return next((line for line in reversed(text.splitlines()) if line.strip()), text)
+def _told(error: BaseException) -> str:
+    """What went wrong, of a text that may be a whole traceback (Ray's are).
+
+    Of what its functions raise Ray Data keeps that text alone, with an error of its own and advice after it.
+    """
+    text = str(error)
+    if ours := list(OUR_ERROR.finditer(text)):
+        return text[ours[-1].end() :].partition(THEN)[0].strip()
+    raised, then, _ = text.rpartition(THEN)
+    lines = [line for line in (raised if then else text).splitlines() if line.strip()]
+    return lines[-1] if then else f"{type(error).__name__}: {lines[-1] if lines else text}"
 
 
 def _exit_code(error: BaseException) -> int:

@@ -197,3 +197,34 @@ def test_an_error_is_found_under_what_ray_wraps_it_in():
     outer.__cause__ = wrapped
     assert _known(outer) is cause
     assert _known(RuntimeError("a fault")) is None
+
+
+RAY_DATA = """\x1b[36mray::Map(_score_row)()\x1b[39m (pid=7, ip=192.0.2.1)
+  File "files.py", line 90, in whole_file
+OSError: [Errno 28] No space left on device
+
+The above exception was the direct cause of the following exception:
+
+\x1b[36mray::Map(_score_row)()\x1b[39m (pid=7, ip=192.0.2.1)
+  File "files.py", line 41, in room_for
+{error}
+
+The above exception was the direct cause of the following exception:
+
+\x1b[36mray::Map(_score_row)()\x1b[39m (pid=7, ip=192.0.2.1)
+ray.exceptions.UserCodeException: UDF failed to process a data block.
+Failed to apply UDF transform after 1/1 attempts (total backoff 0.0s).
+To change retry attempts, configure `ray.data.DataContext.get_current()`."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("pipelines.files.DiskFullError: the disk is full:\nmake room", "the disk is full:\nmake room"),
+        ("KeyError: 'bucket'", "KeyError: 'bucket'"),
+    ],
+)
+def test_an_error_is_told_that_ray_data_keeps_the_text_of(error: str, told: str):
+    from jobs.shell import _told
+
+    assert _told(RuntimeError(RAY_DATA.format(error=error))) == told

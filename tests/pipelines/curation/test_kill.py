@@ -1,6 +1,5 @@
 """Killed at any moment and started again, curation leaves the same bytes."""
 
-import hashlib
 import random
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from tests.killing import KILLS, SEED, command, kill_all, start
+from tests.outcome import data_files, data_hashes
 
 pytestmark = pytest.mark.long
 
@@ -23,27 +23,10 @@ def curate(recipe: Path, run_directory: Path) -> list[str]:
     return command("curate", recipe, f"run_directory={run_directory}")
 
 
-def finished(run_directory: Path) -> list[Path]:
-    """Files of the data set under their final names."""
-    folders = [run_directory / "data" / name for name in ("sources", "scores", "clips", "manifest", "shards")]
-    found = [
-        path for folder in folders for path in folder.rglob("*.*") if path.suffix in (".parquet", ".json")
-    ]
-    return [path for path in found if path.is_file()]
-
-
-def hashes(run_directory: Path) -> dict[str, str]:
-    found = finished(run_directory)
-    return {
-        path.relative_to(run_directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in found
-    }
-
-
 def kill_at(files: int, later_seconds: float, arguments: list[str], run_directory: Path) -> None:
     """Start a command and kill it so long after it has left so many files."""
     process = start(arguments)
-    while len(finished(run_directory)) < files:
+    while len(data_files(run_directory)) < files:
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(later_seconds)
@@ -79,18 +62,18 @@ def test_killed_at_random_moments_it_leaves_the_same_bytes(
     }
     recipe.write_text(yaml.safe_dump(settings))
     subprocess.run(curate(recipe, tmp_path / "whole"), check=True, capture_output=True)
-    whole, run = hashes(tmp_path / "whole"), tmp_path / "run"
+    whole, run = data_hashes(tmp_path / "whole"), tmp_path / "run"
     rng = random.Random(SEED)
     moments = []
     for _ in range(KILLS):
-        if len(hashes(run)) > len(whole) - 2:  # nearly whole: once more from nothing
+        if len(data_hashes(run)) > len(whole) - 2:  # nearly whole: once more from nothing
             shutil.rmtree(run)
-        files = rng.randint(len(hashes(run)) + 1, len(whole) - 1)
+        files = rng.randint(len(data_hashes(run)) + 1, len(whole) - 1)
         later_seconds = rng.uniform(0, 0.3)
         moments.append(f"{files} files + {later_seconds:.2f} s")
         kill_at(files, later_seconds, curate(recipe, run), run)
     subprocess.run(curate(recipe, run), check=True, capture_output=True)
     with capsys.disabled():
         print(f"\n{KILLS} kills on the way to {len(whole)} files, at {', '.join(moments)}")
-    assert hashes(run) == whole
+    assert data_hashes(run) == whole
     assert not list((run / "data").rglob("*.partial"))

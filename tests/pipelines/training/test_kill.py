@@ -13,10 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from pipelines.recipe_file import load_recipe
-from pipelines.training.checkpoint import CheckpointReader, is_finished, read_position, whole_checkpoints
+from pipelines.training.checkpoint import is_finished, read_position, whole_checkpoints
 from pipelines.training.log import read_log
 from pipelines.training.run import train
 from tests.killing import KILLS, SEED, command, family, kill, kill_all, start
@@ -30,8 +29,6 @@ STAGES = [
     {"name": "low", "tier": "low", **COMMON},
     {"name": "high", "tier": "high", "predict_flow": True, "flow_weight": 0.1, **COMMON},
 ]
-# What must be equal; the other columns are of the clock.
-EXACT = ("step", "samples", "loss", "loss_diffusion", "loss_flow", "learning_rate", "grad_norm")
 VICTIMS = ("worker", "driver", "all")
 # A start takes longer than the orphans of a killed driver live: no two groups ever write to one folder.
 ORPHANS_END_SECONDS = 10.0
@@ -71,16 +68,6 @@ class Run:
     def writes_checkpoint(self) -> bool:
         return any(not is_finished(path) for stage in self.stages for path in steps_of(stage))
 
-    def result(self) -> list[tuple[list[tuple[Any, ...]], dict[str, torch.Tensor]]]:
-        """Losses and EMA of each stage."""
-        return [
-            (
-                [tuple(line[column] for column in EXACT) for line in read_log(stage / "log.jsonl")],
-                CheckpointReader(whole_checkpoints(stage / "checkpoints")[-1]).full("ema"),
-            )
-            for stage in self.stages
-        ]
-
 
 def steps_of(stage: Path) -> list[Path]:
     return list((stage / "checkpoints").glob("step-*"))
@@ -101,10 +88,8 @@ class Kill:
 
 
 def assert_same(run: Run, whole: Run) -> None:
-    for (losses, ema), (expected, expected_ema) in zip(run.result(), whole.result(), strict=True):
-        assert losses == expected
-        assert ema.keys() == expected_ema.keys()
-        assert all(torch.equal(tensor, expected_ema[name]) for name, tensor in ema.items())
+    for stage, expected in zip(run.stages, whole.stages, strict=True):
+        world.assert_same_training(stage, expected)
 
 
 def assert_went_on_from_the_checkpoint(last: Kill, lines: list[dict[str, Any]]) -> None:

@@ -35,6 +35,8 @@ from pipelines.workflow import steps_of, write_recipe
 
 WORDS = ["a", "red", "star", "moves", "left", "right"]
 TEXT_TOKENS, MOTION_TOKENS, IMAGE_TOKENS, WIDTH = 8, 6, 4, 16
+# What of a step must be equal between two trainings; the other columns are of the clock.
+EXACT = ("step", "samples", "loss", "loss_diffusion", "loss_flow", "learning_rate", "grad_norm")
 
 
 def build_models(folder: Path) -> dict[str, str]:
@@ -242,6 +244,18 @@ def changed(recipe: Recipe, **train: Any) -> Recipe:
 def losses(folder: Path) -> list[float]:
     """Of every step of a stage's folder."""
     return [line["loss"] for line in read_log(folder / "log.jsonl")]
+
+
+def assert_same_training(stage: Path, expected: Path) -> None:
+    """Losses and averaged weights, bit for bit."""
+    assert _exact(stage) == _exact(expected)
+    weights, others = ema(stage), ema(expected)
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(tensor, others[name]) for name, tensor in weights.items())
+
+
+def _exact(folder: Path) -> list[tuple[Any, ...]]:
+    return [tuple(line[column] for column in EXACT) for line in read_log(folder / "log.jsonl")]
 
 
 def ema(folder: Path) -> dict[str, torch.Tensor]:

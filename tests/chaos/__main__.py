@@ -36,7 +36,7 @@ def row(fault: Fault, site: Site) -> tuple[list[str], bool]:
         outcome = fault.strike(site)
     except CannotError as error:
         return [fault.name, f"not tried: {error}", "", "", ""], True
-    except AssertionError as error:
+    except (AssertionError, RuntimeError) as error:  # the second is a cluster that does not start
         print(f"{fault.name}: {error}", file=sys.stderr)
         return [fault.name, "**FAILED**", "", "", ""], False
     happened = outcome.happened.replace(str(site.world.folder), "")

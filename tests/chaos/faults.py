@@ -62,10 +62,18 @@ def started(command: Command) -> Iterator[Command]:
         command.stop()
 
 
-def a_node_is_killed(site: Site, work: Work) -> Outcome:
-    cluster, run = site.cluster(), site.run(work)
+@contextmanager
+def under_way(site: Site, work: Work, cluster: Nodes) -> Iterator[tuple[Path, Command]]:
+    """A new run directory, and the command of the work's step, which has just been started on the cluster."""
+    run = site.run(work)
     site.world.before(work.step, run)
     with started(site.world.command(work.step, run, environment=cluster.environment)) as command:
+        yield run, command
+
+
+def a_node_is_killed(site: Site, work: Work) -> Outcome:
+    cluster = site.cluster()
+    with under_way(site, work, cluster) as (run, command):
         victim = command.wait_for(lambda: in_the_middle(work, run) and cluster.at_work(work.worker))
         cluster.kill(victim)
         before = work.marks(run)
@@ -76,10 +84,9 @@ def a_node_is_killed(site: Site, work: Work) -> Outcome:
 
 def nodes_join_and_leave(site: Site, work: Work) -> Outcome:
     """One node at first; two more join under load, and then the first leaves in order."""
-    cluster, run = site.cluster(1), site.run(work)
+    cluster = site.cluster(1)
     (first,) = cluster.nodes
-    site.world.before(work.step, run)
-    with started(site.world.command(work.step, run, environment=cluster.environment)) as command:
+    with under_way(site, work, cluster) as (run, command):
         command.wait_for(lambda: in_the_middle(work, run))
         cluster.have(COUNT)
         cluster.remove(first)
@@ -91,12 +98,7 @@ def nodes_join_and_leave(site: Site, work: Work) -> Outcome:
 
 def nodes_come_when_they_are_needed(site: Site, work: Work) -> Outcome:
     """Ray's autoscaler starts nodes, none of which is there at first, and ends them when they idle."""
-    run = site.run(work)
-    site.world.before(work.step, run)
-    with (
-        nodes(most_nodes=COUNT) as cluster,
-        started(site.world.command(work.step, run, environment=cluster.environment)) as command,
-    ):
+    with nodes(most_nodes=COUNT) as cluster, under_way(site, work, cluster) as (run, command):
         seconds, most = seconds_until_new(command, work, run, {}), 0
         while command.process.poll() is None:
             most = max(most, cluster.alive() - 1)
@@ -109,12 +111,8 @@ def nodes_come_when_they_are_needed(site: Site, work: Work) -> Outcome:
 
 def the_object_stores_spill(site: Site, work: Work) -> Outcome:
     """Another job on the cluster holds more on every node than its store has room for."""
-    cluster, run = site.cluster(), site.run(work)
-    site.world.before(work.step, run)
-    with (
-        full_stores(cluster),
-        started(site.world.command(work.step, run, environment=cluster.environment)) as command,
-    ):
+    cluster = site.cluster()
+    with full_stores(cluster), under_way(site, work, cluster) as (run, command):
         seconds = seconds_until_new(command, work, run, {})
         command.finish()
         spilled = sum(path.stat().st_size for path in cluster.spilled())
@@ -149,9 +147,8 @@ def the_disk_is_full(site: Site, work: Work) -> Outcome:
 
 def the_head_is_lost(site: Site, work: Work) -> Outcome:
     """The head is killed, and another one is started while the nodes of the first still look for it."""
-    cluster, run = site.cluster(), site.run(work)
-    site.world.before(work.step, run)
-    with started(site.world.command(work.step, run, environment=cluster.environment)) as command:
+    cluster = site.cluster()
+    with under_way(site, work, cluster) as (run, command):
         command.wait_for(lambda: in_the_middle(work, run))
         cluster.kill_head()
         began = time.monotonic()

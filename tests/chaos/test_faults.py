@@ -24,6 +24,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 )
 def test_nothing_that_was_done_is_lost_when(fault: Fault, site: Site) -> None:
     try:
-        fault.strike(site)
+        fault.strike(site)  # which compares what is left with an undisturbed run's, and raises AssertionError
     except CannotError as error:
         pytest.skip(f"{LEFT_OUT}: {error}")

@@ -1,7 +1,6 @@
 """The whole of curation on a small table with good and bad rows."""
 
 import csv
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from pipelines.curation.verdicts import CurationError
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe, RecipeError
 from tests.curation_input import curation_recipe, source_row, write_rows
+from tests.outcome import file_hashes
 
 pytestmark = pytest.mark.usefixtures("ray")
 
@@ -123,13 +123,8 @@ def layout_of(recipe: Recipe) -> RunLayout:
 
 
 def hashes(recipe: Recipe) -> dict[str, str]:
-    folder = layout_of(recipe).data
-    files = [
-        path for name in ("shards", "clips", "manifest", "scores") for path in (folder / name).rglob("*.*")
-    ]
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-    }
+    folder, names = layout_of(recipe).data, ("shards", "clips", "manifest", "scores")
+    return file_hashes(folder, [path for name in names for path in (folder / name).rglob("*.*")])
 
 
 def test_every_source_ends_in_the_books(first_run: tuple[Recipe, dict[str, Any]]) -> None:

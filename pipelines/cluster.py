@@ -7,8 +7,9 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 GIGABYTE = 10**9
@@ -16,6 +17,7 @@ OBJECT_STORE_GIGABYTES = 1.0
 OBJECT_STORE_SHARE_OF_MEMORY = 0.2
 LOCAL_START_TRIES = 3
 LOOK_EVERY_SECONDS = 1.0
+COUNT_NODES_EVERY_SECONDS = 5.0
 # Ray itself waits for a minute, while calls hang, and then ends the process with a line that tells of GCS.
 HEAD_SILENCE_SECONDS = 15.0
 
@@ -86,15 +88,30 @@ def start_ray(cpus: float | None = None) -> Iterator[dict[str, float]]:
             _join(address)
         else:
             _start_local(cpus)
-        over = threading.Event()
-        if address:
-            head = ray.get_runtime_context().gcs_address
-            threading.Thread(target=watch_head, args=(head, over), name="head", daemon=True).start()
         try:
-            yield ray.cluster_resources()
+            with _watched() if address else nullcontext():
+                yield ray.cluster_resources()
         finally:
-            over.set()
             ray.shutdown()
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Tell what becomes of the cluster's head and nodes."""
+    import ray
+
+    over = threading.Event()
+    head = threading.Thread(
+        target=watch_head, args=(ray.get_runtime_context().gcs_address, over), daemon=True
+    )
+    nodes = threading.Thread(target=tell_of_nodes, args=(over,), daemon=True)
+    head.start()
+    nodes.start()
+    try:
+        yield
+    finally:
+        over.set()
+        nodes.join(HEAD_SILENCE_SECONDS)  # it asks Ray, which must be there to answer
 
 
 def watch_head(address: str, over: threading.Event) -> None:
@@ -107,6 +124,26 @@ def watch_head(address: str, over: threading.Event) -> None:
         elif time.monotonic() - heard_at > HEAD_SILENCE_SECONDS:
             when_head_is_lost(HeadLostError(address))
             return
+
+
+def tell_of_nodes(over: threading.Event) -> None:
+    """Say so on stderr when nodes join the cluster or leave it, until `over`: work speeds up, or waits."""
+    known = _living_nodes()
+    while not over.wait(COUNT_NODES_EVERY_SECONDS):
+        nodes = _living_nodes()
+        total = sum((Counter(node["Resources"]) for node in nodes.values()), Counter())
+        now = f"{len(nodes)} now, with {total['CPU']:g} CPU and {total['GPU']:g} GPU"
+        if joined := nodes.keys() - known.keys():
+            print(f"cluster: nodes joined: {len(joined)} ({now})", file=sys.stderr)
+        if left := known.keys() - nodes.keys():
+            print(f"cluster: nodes left: {len(left)} ({now})", file=sys.stderr)
+        known = nodes
+
+
+def _living_nodes() -> dict[str, Any]:
+    import ray
+
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 
 def _listens(address: str) -> bool:

@@ -9,7 +9,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipelines.evaluation.metrics import frechet_distance, inception_score, wilson_interval
+from pipelines.evaluation.metrics import (
+    frechet_distance,
+    inception_score,
+    wasserstein_distance,
+    wilson_interval,
+)
 
 RESAMPLES = 1000
 SLOW_RESAMPLES = 200  # of distances and scores that take a while each
@@ -55,6 +60,18 @@ def frechet_interval(features_1: np.ndarray, features_2: np.ndarray, seed: int, 
         frechet_distance(*_gaussian(one, a), *_gaussian(two, b)) for a, b in zip(first, second, strict=True)
     ]
     low, high = _centred(value, found)
+    return max(0.0, low), high
+
+
+def wasserstein_interval(values: np.ndarray, others: np.ndarray, seed: int) -> Interval:
+    """Of the earth mover's distance of two numbers (N,), (N,) of each clip, which are drawn together.
+
+    Percentiles are moved as for Fréchet distances.
+    """
+    chosen = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))  # (R, N)
+    low, high = _centred(
+        float(wasserstein_distance(values, others)), wasserstein_distance(values[chosen], others[chosen])
+    )
     return max(0.0, low), high
 
 

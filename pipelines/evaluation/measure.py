@@ -18,6 +18,7 @@ from pipelines.evaluation.feature_networks import (
     VideoNetwork,
 )
 from pipelines.evaluation.metrics import (
+    brightness,
     flow_score,
     frame_consistency,
     image_repetition,
@@ -133,6 +134,7 @@ class Measurer:
             "motion_class": motion_class,
             **self._first_frame(frames[0], image),
             **self._later_frames(folder, variant, clip, frames),
+            "brightness": brightness(frames),
             "image_repetition": image_repetition(frames, image),
             "frame_consistency": frame_consistency(seen),
             "prompt_consistency": prompt_consistency(seen, self.clip_features.text(clip.appearance_caption)),

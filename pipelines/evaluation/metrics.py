@@ -101,6 +101,16 @@ def prompt_consistency(features: np.ndarray, text: np.ndarray) -> float:
     return float((_unit(features) @ _unit(text[None])[0]).mean())
 
 
+def brightness(frames: np.ndarray) -> float:
+    """Mean of (T, H, W, 3) uint8 over all pixels and channels, in 0..1."""
+    return float(frames.mean()) / 255
+
+
+def wasserstein_distance(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Earth mover's distance of two samples (..., N) of one number each, equally many; (...)."""
+    return np.abs(np.sort(values, -1) - np.sort(others, -1)).mean(-1)
+
+
 def motion_strength(flow: np.ndarray, fps: float) -> float:
     """Flow of the 5 % of pixels that move most, mean over time, in short sides per second.
 

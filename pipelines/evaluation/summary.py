@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.evaluation.bootstrap import mean_interval, ratio_interval, share_interval
-from pipelines.evaluation.distances import network_metrics
+from pipelines.evaluation.distances import brightness_metrics, network_metrics
 from pipelines.evaluation.groups import REAL, Group, Metric, Row, Setting
 from pipelines.evaluation.metrics import dynamic_degree, leakage, wilson_interval
 from pipelines.evaluation.motion import FLOW_SIDE_PIXELS, LOST
@@ -86,7 +86,8 @@ def summarise(rows: Sequence[Row], setting: Setting) -> tuple[list[Metric], dict
         group = Group(name, variant, members, setting)
         metrics += [*_motion_accuracy(group), *_class_accuracy(group), *_means(group), *_dynamics(group)]
         metrics += _watermarks(group)
-        metrics += network_metrics(group, by_group.get((name, REAL), []))
+        real = by_group.get((name, REAL), [])
+        metrics += [*brightness_metrics(group, real), *network_metrics(group, real)]
         if any(row["objects"] for row in members):
             confusion[f"{name}/{variant}"] = confusion_matrix(members, setting.vocabulary)
     return metrics, confusion

@@ -83,12 +83,13 @@ def a_node_is_killed(site: Site, work: Work) -> Outcome:
 
 
 def nodes_join_and_leave(site: Site, work: Work) -> Outcome:
-    """One node at first; two more join under load, and then the first leaves in order."""
+    """One node at first; two more join while it scores, and then the first leaves in order."""
     cluster = site.cluster(1)
     (first,) = cluster.nodes
     with under_way(site, work, cluster) as (run, command):
-        command.wait_for(lambda: in_the_middle(work, run))
+        command.wait_for(lambda: in_the_middle(SCORE, run))
         cluster.have(COUNT)
+        command.wait_for(lambda: in_the_middle(work, run))
         cluster.remove(first)
         before = work.marks(run)
         seconds = seconds_until_new(command, work, run, before)
@@ -105,6 +106,7 @@ def nodes_come_when_they_are_needed(site: Site, work: Work) -> Outcome:
             time.sleep(0.1)
         command.finish()
         assert most > 1
+        assert "cluster: nodes joined: " in command.said.read_text()
         wait(lambda: cluster.alive() == 1)
     return Outcome(f"none, then {most} nodes, then none", lost(site.world, work, run, {}), seconds)
 
@@ -217,7 +219,7 @@ FAULTS = [
         Fault(f"a node is killed during {work.name}", partial(a_node_is_killed, work=work), work is SCORE)
         for work in (SCORE, PRECOMPUTE, TRAIN, EVALUATE)
     ),
-    Fault("nodes join and one leaves during precompute", partial(nodes_join_and_leave, work=PRECOMPUTE)),
+    Fault("nodes join, and one leaves during precompute", partial(nodes_join_and_leave, work=PRECOMPUTE)),
     Fault(
         "nodes come and go with the load", partial(nodes_come_when_they_are_needed, work=SCORE), quick=True
     ),

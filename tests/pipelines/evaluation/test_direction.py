@@ -44,6 +44,11 @@ def exchanged(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return frames
 
 
+def greyed(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As bright as grey on the mean, whatever it was."""
+    return np.clip(frames + (127.5 - frames.mean()), 0, 255).astype(np.uint8)
+
+
 def unspoilt(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return frames
 
@@ -96,7 +101,7 @@ def measured(sprites: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     )
     found, real_rows = {}, []
     videos = [small(read_mp4(sprites / clip.uri)[0][::2]) for clip in clips]
-    for spoil in (unspoilt, noise, shuffled, frozen, blurred, exchanged):
+    for spoil in (unspoilt, noise, shuffled, frozen, blurred, exchanged, greyed):
         folder = tmp_path_factory.mktemp(spoil.__name__)
         rng = np.random.default_rng(0)
         for number, clip in enumerate(clips):
@@ -167,6 +172,18 @@ def test_another_future_has_less_fidelity(measured: dict[str, dict[str, float]],
     assert measured["unspoilt"]["later_frames_psnr_db"] == 100
     assert measured[how]["later_frames_psnr_db"] < 40
     assert "later_frames_psnr_db_ground_truth" not in measured[how]
+
+
+def test_videos_that_are_all_as_bright_as_grey_are_not_as_bright_as_real_ones(
+    measured: dict[str, dict[str, float]],
+) -> None:
+    grey = measured["greyed"]
+    assert grey["brightness_distance"] > 0.03
+    assert grey["brightness_distance_low"] < grey["brightness_distance"] < grey["brightness_distance_high"]
+    # Of the set as a whole: which clip is bright makes no difference.
+    for how in ("unspoilt", "exchanged"):
+        assert measured[how]["brightness_distance"] < 1e-6
+    assert "brightness_distance_ground_truth" not in grey
 
 
 def test_videos_of_other_clips_fit_their_prompts_less(measured: dict[str, dict[str, float]]) -> None:

@@ -186,7 +186,8 @@ def _data_rows(data: dict[str, Any]) -> Rows:
         yield "clips", "not known: curate first, or give --clips N"
     else:
         yield "clips", f"{data['clips']:,}, {_size(data['bytes'])} of shards ({data['counted_from']})"
-        yield "  latents and features", f"{data['precompute_gpu_hours']:,.3g} GPU-hours in fp32{_paid(data)}"
+        hours = f"{data['precompute_gpu_hours']:,.3g} GPU-hours in {data['precompute_precision']}"
+        yield "  latents and features", hours + _paid(data)
     if data["core_hours"] is not None:
         yield "scoring", f"{data['core_hours']:,.3g} core-hours for {data['sources']:,} sources"
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -51,6 +52,16 @@ class HeadLostError(ConnectionError):
         )
 
 
+class NoHeadError(ConnectionError):
+    """There is no cluster where a command should work."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"no head of a Ray cluster answers at {address}, which RAY_ADDRESS names. Start one there (ray "
+            "start --head), or unset RAY_ADDRESS to work on this machine alone"
+        )
+
+
 def end_at_once(error: Exception) -> None:
     """End this process, whatever its threads wait for."""
     print(f"error: {error}", file=sys.stderr, flush=True)
@@ -70,8 +81,8 @@ def start_ray(cpus: float | None = None) -> Iterator[dict[str, float]]:
     at the end. Nested use is a no-op.
 
     cpus: what a local Ray believes it has; default: this process's cores, at least 2, because a worker
-    group and the tasks that feed it both need room. Raises ConnectionError when the named cluster cannot
-    be reached.
+    group and the tasks that feed it both need room. Raises NoHeadError when nobody is at the
+    named address, HeadLostError for what goes wrong because nobody is there any more.
     """
     with environment(DRIVER_ENVIRONMENT):
         import ray
@@ -100,25 +111,29 @@ def _watched() -> Iterator[None]:
     """Tell what becomes of the cluster's head and nodes."""
     import ray
 
+    address = ray.get_runtime_context().gcs_address
+    if not _listens(address):  # it cannot be reached from here, and only Ray knows how
+        yield
+        return
     over = threading.Event()
-    head = threading.Thread(
-        target=watch_head, args=(ray.get_runtime_context().gcs_address, over), daemon=True
-    )
     nodes = threading.Thread(target=tell_of_nodes, args=(over,), daemon=True)
-    head.start()
     nodes.start()
+    threading.Thread(target=watch_head, args=(address, over), daemon=True).start()
     try:
         yield
+    except Exception as error:
+        if not _listens(address):
+            raise HeadLostError(address) from error
+        raise
     finally:
         over.set()
-        nodes.join(HEAD_SILENCE_SECONDS)  # it asks Ray, which must be there to answer
+        nodes.join(LOOK_EVERY_SECONDS)  # it asks Ray, which must be there to answer
 
 
 def watch_head(address: str, over: threading.Event) -> None:
     """Call `when_head_is_lost` when nobody listens at the head's address any more, until `over`."""
     heard_at = time.monotonic()
-    listens = _listens(address)  # or it cannot be reached from here, and only Ray knows how
-    while listens and not over.wait(LOOK_EVERY_SECONDS):
+    while not over.wait(LOOK_EVERY_SECONDS):
         if _listens(address):
             heard_at = time.monotonic()
         elif time.monotonic() - heard_at > HEAD_SILENCE_SECONDS:
@@ -203,6 +218,9 @@ def _start_local(cpus: float | None) -> None:
 def _join(address: str) -> None:
     import ray
 
+    # Ray itself tries for a quarter of an hour.
+    if re.fullmatch(r"[^/]+:[0-9]+", address) and not _listens(address):
+        raise NoHeadError(address)
     # Variables that the submitted job already carries are its own: Ray refuses to merge two values of one.
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("runtime_env", {})
     worker_environment: dict[str, Any] = {**WORKER_ENVIRONMENT}

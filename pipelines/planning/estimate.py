@@ -332,12 +332,14 @@ def _training_total(stages: list[dict[str, Any]], assumptions: Assumptions) -> d
 
 
 def _data(recipe: Recipe, counts: ClipCounts, assumptions: Assumptions) -> dict[str, Any]:
-    """Curation's cost; its networks compute in fp32, whatever training does."""
+    """Curation's cost; its networks compute in TF32 where there is such a thing, whatever training does."""
     cost = curation_cost(recipe, counts, assumptions.core_seconds_per_source)
     flop = cost["precompute_flop"]
-    gpu_hours = None if flop is None else assumptions.gpu_hours(flop, "fp32")
+    precision = "tf32" if "tf32" in assumptions.gpu.flop_per_second else "fp32"
+    gpu_hours = None if flop is None else assumptions.gpu_hours(flop, precision)
     return {
         **cost,
+        "precompute_precision": precision,
         "precompute_gpu_hours": gpu_hours,
         "money": None if gpu_hours is None else assumptions.money(gpu_hours),
     }

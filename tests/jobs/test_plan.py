@@ -38,7 +38,10 @@ def test_json_holds_the_whole_plan(plan):
     assert stage["money"] == pytest.approx(2 * stage["flop"] / (30.3e12 * 0.5) / 3600)
     assert [level["zero_stage"] for level in bucket["memory"]] == [0, 1, 2, 3]
     assert plan["data"]["clips"] == 5000
-    assert plan["data"]["bytes"] > 0
+    data = plan["data"]
+    assert data["bytes"] > 0
+    assert data["precompute_precision"] == "tf32"
+    assert data["precompute_gpu_hours"] == pytest.approx(data["precompute_flop"] / (60e12 * 0.5) / 3600)
 
 
 def test_the_table_shows_what_is_assumed_and_every_zero_level(plan):

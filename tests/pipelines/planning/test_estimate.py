@@ -284,6 +284,15 @@ def test_without_clips_only_data_is_not_known(recipe):
     assert data["buckets"]["4x32x32"]["clip_bytes"] > 0
 
 
+def test_latents_are_computed_in_fp32_where_there_is_no_tf32(recipe):
+    settings = recipe()
+    old, new = (
+        plan_recipe(settings, Assumptions(find_gpu(gpu), 1, clips=1000))["data"] for gpu in ("v100", "l4")
+    )
+    assert (old["precompute_precision"], new["precompute_precision"]) == ("fp32", "tf32")
+    assert old["precompute_gpu_hours"] / new["precompute_gpu_hours"] == pytest.approx(60 / 15.7)
+
+
 def test_configurations_that_are_missing_are_all_said(bare_models, run_directory):
     (Path(bare_models["motion_encoder"]) / "config.json").unlink()
     shutil.rmtree(bare_models["text_to_image"])

@@ -32,6 +32,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex",
 }
+MOST_BODY_BYTES = 1000  # a vote has a hundred
 NO_DATE = "Thu, 01 Jan 1970 00:00:00 GMT"
 UNSEEN = "This link leads nowhere. Please open the whole one that you were sent."
 
@@ -133,8 +134,11 @@ def create_app(study: Study, store: VoteStore) -> FastAPI:
     app.mount("/assets", StaticFiles(directory=STATIC))
 
     @app.middleware("http")
-    async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        large = _body_is_large(request)
+        response = (
+            Response(status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE) if large else await call_next(request)
+        )
         for name, value in HEADERS.items():
             response.headers[name] = value
         response.headers.setdefault("Cache-Control", "no-store")
@@ -177,3 +181,9 @@ def create_app(study: Study, store: VoteStore) -> FastAPI:
         return booth.video(rater, number, side)
 
     return app
+
+
+def _body_is_large(request: Request) -> bool:
+    """Or of unknown size. It would be read into memory before anybody asks whose link this is."""
+    headers = request.headers
+    return "transfer-encoding" in headers or int(headers.get("content-length", 0)) > MOST_BODY_BYTES

@@ -110,6 +110,13 @@ def test_what_is_no_vote_is_refused_and_not_counted(rater: Rater, store: VoteSto
     assert store.votes() == []
 
 
+def test_what_is_too_large_for_a_vote_is_not_read(rater: Rater, store: VoteStore):
+    vote = b'{"number": 0, "question": "visual_quality", "answer": "left"}'
+    for body in (vote.ljust(2000), iter([vote])):  # the second comes in chunks, of no stated size
+        assert requests.post(f"{rater.address}/votes", data=body, timeout=10).status_code == 413
+    assert not store.votes()
+
+
 def test_a_pair_that_is_not_the_raters_is_refused(rater: Rater, store: VoteStore):
     assert rater.vote(3, "visual_quality", "left").status_code == 404
     assert rater.get("/3/left.mp4").status_code == 404

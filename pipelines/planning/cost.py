@@ -13,7 +13,7 @@ from pipelines.layout import RunLayout
 from pipelines.model_shapes import clip_bytes
 from pipelines.models import resolve_model
 from pipelines.operations import count_flop, counted_in_full
-from pipelines.preflight_data import count_sources
+from pipelines.preflight.data import count_sources
 from pipelines.recipe import Bucket, Recipe
 
 # README, Curation: 1.9 sources/s on two cores, so 1.05 core-seconds a source.

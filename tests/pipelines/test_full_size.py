@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.models import resolve_model
-from pipelines.preflight import bucket_faults
-from pipelines.preflight_machine import memory_faults, stage_bytes
+from pipelines.preflight.machine import memory_faults, stage_bytes
+from pipelines.preflight.networks import bucket_faults
 from pipelines.recipe_file import load_recipe
 from pipelines.training.stage import check_networks
 from tests.full_size import write_configurations

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 
 from pipelines.curation.sources import divide_sources
 from pipelines.layout import RunLayout
-from pipelines.preflight import PreflightError, clip_bytes, find_faults, preflight, run_bytes
+from pipelines.model_shapes import clip_bytes
+from pipelines.preflight import STEPS, PreflightError, find_faults, preflight
+from pipelines.preflight.place import run_bytes
 from pipelines.recipe import Bucket, Recipe, RecipeError
 from pipelines.recipe_file import load_recipe
 
@@ -267,7 +269,7 @@ def test_a_disk_that_is_too_small_is_refused(recipe, tmp_path: Path, monkeypatch
     run.mkdir()
     (run / "recipe.yaml").write_text("")
     with (run / "shard").open("wb") as file:
-        file.truncate(run_bytes(recipe()))  # takes no room
+        file.truncate(run_bytes(recipe(), STEPS))  # takes no room
     assert faults(recipe()) == []
     assert "data.limit=N" in fault
 
@@ -279,7 +281,7 @@ def test_disk_grows_with_clips_and_their_size(recipe):
     # ids of both captions.
     assert clip_bytes(settings, small) == 2 * 4 * 8 * 64 * 2 + 7 * 64 * 5 + 16 * 32 * 2 + (77 + 64) * 4
     assert clip_bytes(settings, large) > 3 * clip_bytes(settings, small)
-    assert run_bytes(recipe("data.limit=2")) < run_bytes(settings)
+    assert run_bytes(recipe("data.limit=2"), STEPS) < run_bytes(settings, STEPS)
 
 
 def test_workers_that_no_node_has_room_for_are_refused_before_anything_starts(recipe):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.preflight import tracking_faults
+from pipelines.preflight.place import tracking_faults
 from pipelines.recipe import RecipeError
 from pipelines.recipe_file import load_recipe
 from pipelines.secrets import holds_password, without_secrets

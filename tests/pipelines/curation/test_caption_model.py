@@ -21,7 +21,7 @@ from pipelines.curation.clip_table import clips_path, read_clips, write_table
 from pipelines.curation.query import query_fingerprint
 from pipelines.curation.run import curate
 from pipelines.layout import RunLayout
-from pipelines.preflight import model_faults
+from pipelines.preflight.models import model_faults
 from pipelines.recipe import CaptionSettings, Recipe
 from tests.curation_input import EMBEDDED_MODELS, curation_recipe, source_row, write_rows
 from tests.language_models import causal, memorised, saved, tokenizer_of

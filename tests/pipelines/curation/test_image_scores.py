@@ -27,7 +27,7 @@ from pipelines.curation.sources import divide_sources
 from pipelines.curation.verdicts import CurationError
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
-from pipelines.preflight import model_faults
+from pipelines.preflight.models import model_faults
 from pipelines.recipe import DecodeSettings, Recipe
 from pipelines.report.figures import collect_figures
 from tests.curation_input import curation_recipe, write_rows

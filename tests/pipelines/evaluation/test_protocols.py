@@ -16,7 +16,7 @@ from pipelines.evaluation.run import evaluate
 from pipelines.layout import RunLayout
 from pipelines.media import read_mp4
 from pipelines.models import weights_sha256
-from pipelines.preflight_evaluation import evaluation_faults
+from pipelines.preflight.evaluation import evaluation_faults
 from pipelines.recipe import EvaluationSet, FeatureNetworkSettings, Recipe
 from tests.pipelines.evaluation import evaluation_world, tiny_networks
 

@@ -175,9 +175,12 @@ def in_the_middle(work: Work, run: Path) -> bool:
 
 
 def seconds_until_new(command: Command, work: Work, run: Path, before: Marks) -> float:
-    """Until something is done that was not, or is done again."""
+    """Until something is done that was not, or is done again, or there is nothing left to do.
+
+    Workers whose head is lost work on for a minute, and may have come to the end.
+    """
     began = time.monotonic()
-    command.wait_for(lambda: work.marks(run).items() - before.items())
+    command.wait_for(lambda: work.marks(run).items() - before.items() or command.process.poll() == 0)
     return time.monotonic() - began
 
 

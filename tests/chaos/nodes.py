@@ -121,7 +121,7 @@ class Nodes:
         self._pipe.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(30)
-        kill([psutil.Process(self._process.pid)] if self._process.poll() is None else [])
+        kill(_of_cluster(self.folder))
         self._process.wait()
 
     def _ask(self, name: str, *arguments: Any) -> Any:
@@ -133,6 +133,14 @@ class Nodes:
         if not worked:
             raise RuntimeError(f"{name}: {answer}\n{(self.folder / 'log').read_text()}")
         return answer
+
+
+def _of_cluster(folder: Path) -> Iterator[psutil.Process]:
+    """What is left of a cluster, known by its logs: agents that lost their head look for it, busily."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(Path(file.path).is_relative_to(folder) for file in process.open_files()):
+                yield process
 
 
 def _titles(node: int, title: str) -> Iterator[bool]:

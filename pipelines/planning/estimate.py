@@ -31,7 +31,7 @@ from pipelines.planning.step_memory import (
     pass_peaks,
     step_memory,
 )
-from pipelines.preflight import PreflightError, config_faults
+from pipelines.preflight import PreflightError, plan_faults
 from pipelines.progress import track
 from pipelines.recipe import Bucket, Recipe, RecipeError, StageSettings, TrainSettings
 from pipelines.training.flops import clip_flop
@@ -104,7 +104,7 @@ def plan_recipe(recipe: Recipe, assumptions: Assumptions) -> dict[str, Any]:
     """
     settings = _shared_settings(recipe, assumptions.gpus)
     rate = assumptions.rate(settings.precision)
-    if faults := list(config_faults(recipe)):
+    if faults := list(plan_faults(recipe)):
         raise PreflightError(faults)
     network = Network.of(recipe)
     counts = count_clips(recipe, assumptions.clips)

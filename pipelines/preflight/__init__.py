@@ -55,7 +55,7 @@ def find_faults(recipe: Recipe, steps: tuple[str, ...] = STEPS) -> Faults:
     yield from tracking_faults(recipe, steps)
 
 
-def config_faults(recipe: Recipe) -> Faults:
+def plan_faults(recipe: Recipe) -> Faults:
     """What stands in the way of a plan, which reads configurations only: no weights, no table, no machine."""
     models = list(configuration_faults(recipe))
     yield from models

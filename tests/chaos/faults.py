@@ -76,10 +76,7 @@ def a_node_is_killed(site: Site, work: Work) -> Outcome:
     with under_way(site, work, cluster) as (run, command):
         victim = command.wait_for(lambda: in_the_middle(work, run) and cluster.at_work(work.worker))
         cluster.kill(victim)
-        before = work.marks(run)
-        seconds = seconds_until_new(command, work, run, before)
-        command.finish()
-    return Outcome("the command went on", lost(site.world, work, run, before), seconds)
+        return Outcome("the command went on", *to_the_end(site, command, work, run, work.marks(run)))
 
 
 def nodes_join_and_leave(site: Site, work: Work) -> Outcome:
@@ -91,10 +88,7 @@ def nodes_join_and_leave(site: Site, work: Work) -> Outcome:
         cluster.have(COUNT)
         command.wait_for(lambda: in_the_middle(work, run))
         cluster.remove(first)
-        before = work.marks(run)
-        seconds = seconds_until_new(command, work, run, before)
-        command.finish()
-    return Outcome("the command went on", lost(site.world, work, run, before), seconds)
+        return Outcome("the command went on", *to_the_end(site, command, work, run, work.marks(run)))
 
 
 def nodes_come_when_they_are_needed(site: Site, work: Work) -> Outcome:
@@ -115,13 +109,10 @@ def the_object_stores_spill(site: Site, work: Work) -> Outcome:
     """Another job on the cluster holds more on every node than its store has room for."""
     cluster = site.cluster()
     with full_stores(cluster), under_way(site, work, cluster) as (run, command):
-        seconds = seconds_until_new(command, work, run, {})
-        command.finish()
+        cost = to_the_end(site, command, work, run, {})
         spilled = sum(path.stat().st_size for path in cluster.spilled())
     assert spilled > STORE_BYTES
-    return Outcome(
-        f"{spilled / 1e6:.0f} MB spilled, the command went on", lost(site.world, work, run, {}), seconds
-    )
+    return Outcome(f"{spilled / 1e6:.0f} MB spilled, the command went on", *cost)
 
 
 def the_disk_is_full(site: Site, work: Work) -> Outcome:
@@ -141,10 +132,8 @@ def the_disk_is_full(site: Site, work: Work) -> Outcome:
         before = work.marks(seen)
         disk.widen()
         with started(site.world.command(work.step, run, **options)) as command:
-            seconds = seconds_until_new(command, work, seen, before)
-            command.finish()
-        told = lost(site.world, work, seen, before)
-    return Outcome(f"the command ended after {ended:.0f} s: {error}", told, seconds)
+            cost = to_the_end(site, command, work, seen, before)
+    return Outcome(f"the command ended after {ended:.0f} s: {error}", *cost)
 
 
 def the_head_is_lost(site: Site, work: Work) -> Outcome:
@@ -161,10 +150,8 @@ def the_head_is_lost(site: Site, work: Work) -> Outcome:
     cluster.start_head()
     cluster.have(COUNT)
     with started(site.world.command(work.step, run, environment=cluster.environment)) as command:
-        seconds = seconds_until_new(command, work, run, before)
-        command.finish()
-    told = lost(site.world, work, run, before)
-    return Outcome(f"the command ended after {ended:.0f} s: {error}", told, seconds)
+        cost = to_the_end(site, command, work, run, before)
+    return Outcome(f"the command ended after {ended:.0f} s: {error}", *cost)
 
 
 # ---------------------------------------------------------------- what the faults share
@@ -172,6 +159,13 @@ def the_head_is_lost(site: Site, work: Work) -> Outcome:
 
 def in_the_middle(work: Work, run: Path) -> bool:
     return len(work.marks(run)) >= work.begun
+
+
+def to_the_end(site: Site, command: Command, work: Work, run: Path, before: Marks) -> tuple[str, float]:
+    """What was lost, and seconds until the first new thing was done, when the command has come to its end."""
+    seconds = seconds_until_new(command, work, run, before)
+    command.finish()
+    return lost(site.world, work, run, before), seconds
 
 
 def seconds_until_new(command: Command, work: Work, run: Path, before: Marks) -> float:

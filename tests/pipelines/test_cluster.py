@@ -31,6 +31,10 @@ def test_a_local_ray_has_room_for_two_hands_its_settings_to_workers_and_ends(mon
 
         assert ray.get(threads.remote()) == "1"
         assert os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.1"
+        # A head that could never be reached from here is Ray's affair.
+        monkeypatch.setattr(cluster, "_listens", lambda address: False)
+        with pytest.raises(RuntimeError, match="what Ray says"), cluster._watched():
+            raise RuntimeError("what Ray says")
     assert not ray.is_initialized()
     assert {name for name in DRIVER_ENVIRONMENT if name in os.environ} == {
         name for name in DRIVER_ENVIRONMENT if name in before

@@ -22,7 +22,8 @@ HASH_BITS = 64
 SEVERAL = 0  # in place of a source: the picture is in more than one
 # `source` is SEVERAL or the one source of all clips, `owner` the source of the clip with the smallest id.
 PICTURE = np.dtype([("hash", np.uint64), ("source", np.uint64), ("owner", np.uint64), ("clip", "S20")])
-STAND_IN = np.dtype([("hash", np.uint64), ("owner", np.uint64), ("clip", "S20")])
+# Aligned: of a column of odd addresses numpy's searchsorted makes a copy, for every clip that it looks up.
+STAND_IN = np.dtype([("hash", np.uint64), ("owner", np.uint64), ("clip", "S20")], align=True)
 PAIR = np.dtype([("one", np.uint64), ("other", np.uint64)])
 UNITS_PER_TASK = 256
 MOST_PARTS = 128  # the driver holds a reference for every two of them

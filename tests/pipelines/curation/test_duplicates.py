@@ -1,5 +1,6 @@
 """Near-duplicates over the whole table: found across units, parts and bands, and only between sources."""
 
+import tracemalloc
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,20 @@ def test_a_table_without_kept_clips_has_none(tmp_path: Path) -> None:
     nothing = kept_pictures([0], 1, layout)
     found = stand_ins(1, nothing, close_pairs(0, 0, 0, 1, nothing))
     assert stand_in_of("a", "0" * 16, found) is None
+
+
+def test_a_look_up_copies_none_of_the_table() -> None:
+    rows = np.zeros(100_000, PICTURE)
+    rows["hash"] = np.arange(len(rows))
+    found = stand_ins(1, rows)  # each a picture of several sources
+    assert len(found) == len(rows)
+    tracemalloc.start()
+    try:
+        assert stand_in_of("a", f"{99_999:016x}", found) == ""
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < found.nbytes / 100
 
 
 @pytest.mark.usefixtures("ray")

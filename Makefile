@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make setup      install the pinned packages into $(VENV) (Python 3.11 or newer; PYTHON=... chooses one)"
-	@echo "make demo       generate videos, curate, train and evaluate: eleven to fourteen minutes on two cores"
+	@echo "make demo       generate videos, curate, train and evaluate: eleven to fifteen minutes on two cores"
 	@echo "make ablations  what each design adds and what poor data cost, on generated data: about four hours"
 	@echo "make test       linter, formatter, type checker and tests"
 	@echo "make audit      known vulnerabilities of the pinned packages, as a report"

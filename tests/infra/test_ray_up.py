@@ -1,6 +1,7 @@
 """The files for `ray up`: Ray's own check, the clouds' own, and what the project needs of them."""
 
 import importlib.util
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -84,9 +85,13 @@ def test_google_takes_every_node_and_would_refuse_a_misspelled_or_wrong_setting(
     def parse(node: dict) -> None:
         json_format.ParseDict(node, compute.Instance.pb(compute.Instance()))
 
-    nodes = yaml.safe_load(FILES["gcp"].read_text())["available_node_types"].values()
-    for kind in nodes:
+    file = yaml.safe_load(FILES["gcp"].read_text())
+    for kind in file["available_node_types"].values():
         parse(kind["node_config"])
+        (disk,) = kind["node_config"]["disks"]
+        # Google's default is a standard disk, which G2 machines refuse to start with.
+        zone = file["provider"]["availability_zone"]
+        assert disk["initializeParams"]["diskType"] == f"zones/{zone}/diskTypes/pd-balanced"
     with pytest.raises(json_format.ParseError, match="machinTyp"):
         parse({"machinTyp": "n2-standard-8"})
     with pytest.raises(json_format.ParseError, match="diskSizeGb"):
@@ -181,6 +186,21 @@ def test_both_clouds_have_the_same_groups_and_set_nodes_up_alike():
         for one in (aws, gcp)
     )
     assert next(groups) == next(groups)
+
+
+def test_nodes_install_what_setup_needs_whatever_is_there(tmp_path):
+    """Stock images have some of it: each of them would be missed later, by `make setup`."""
+    sudo = tmp_path / "sudo"
+    sudo.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    sudo.chmod(0o755)
+    for name in ("g++", "make", "python3.12"):
+        (tmp_path / name).symlink_to(sudo)
+    install = commands("aws", "setup_commands")[0]
+    subprocess.run(["bash", "-c", install], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+    update, *others = (tmp_path / "asked").read_text().splitlines()
+    assert update == "apt-get update"
+    (asked,) = others
+    assert {"install", "g++", "make", "python3.12-venv", "python3.12-dev"} <= set(asked.split())
 
 
 def test_nodes_get_the_locked_versions_and_the_token_and_listen_on_loopback_only(cluster):

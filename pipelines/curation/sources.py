@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.curation.reach import Reach, reach_of, resolve_uri
 from pipelines.curation.verdicts import CurationError
 from pipelines.files import whole_folder, write_json
 from pipelines.fingerprint import fingerprint
@@ -46,13 +47,13 @@ def read_sources(data: DataSettings) -> Iterator[Row]:
     """Rows of the source table in its own order: `SCHEMA`'s columns.
 
     Raises RecipeError when the table or one of its columns is missing, CurationError that names the row
-    when a source has no id or no file.
+    when a source has no id or no file, or the file of a caption that lies out of reach.
     """
     faults = table_faults(data)
     if faults:
         raise RecipeError("\n".join(faults))
     path = storage_path(data.table)
-    rows = _folder_rows(path) if path.is_dir() else _table_rows(path, data)
+    rows = _folder_rows(path, reach_of(data)) if path.is_dir() else _table_rows(path, data)
     yield from islice(rows, data.limit)
 
 
@@ -311,17 +312,15 @@ def _videos_in(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES)
 
 
-def _folder_rows(folder: Path) -> Iterator[Row]:
+def _folder_rows(folder: Path, reach: Reach) -> Iterator[Row]:
     """A folder of videos: UCF101's class is the caption, otherwise a .txt file beside the video."""
     for path in _videos_in(folder):
         relative = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
         ucf101 = UCF101_NAME.match(path.stem)
-        sidecar = path.with_suffix(".txt")
         if ucf101:
             caption, labels = _words(ucf101["name"]), json.dumps({"class": ucf101["name"]})
         else:
-            caption = sidecar.read_text(encoding="utf-8").strip() if sidecar.is_file() else ""
-            labels = None
+            caption, labels = _sidecar_caption(path.with_suffix(".txt"), reach), None
         yield {
             "source_id": relative,
             "source_uri": relative,
@@ -330,6 +329,15 @@ def _folder_rows(folder: Path) -> Iterator[Row]:
             "labels": labels,
             "caption": unicodedata.normalize("NFC", caption),
         }
+
+
+def _sidecar_caption(path: Path, reach: Reach) -> str:
+    if not path.is_file():
+        return ""
+    _, refused = resolve_uri(str(path), reach)
+    if refused:
+        raise CurationError(f"{path}: {refused}")
+    return path.read_text(encoding="utf-8").strip()
 
 
 def _words(class_name: str) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from modeling.windows import frame_windows
 from pipelines.curation.captions import split_caption
+from pipelines.curation.reach import Reach, is_remote, resolve_uri
 from pipelines.curation.sources import table_rows
 from pipelines.curation.verdicts import CurationError
 from pipelines.evaluation.expander import PromptExpander
@@ -66,8 +67,8 @@ class Request:
 def read_requests(path: Path, seed: int = 0) -> list[Request]:
     """The requests of a .txt file with a prompt per line, or of a table with the columns of `COLUMNS`.
 
-    Tables are .csv, .tsv, .jsonl or .parquet; only `prompt` must be there. Images are relative to the
-    file; a row without a seed has `seed`. Raises GenerationError that names the file and the row.
+    Tables are .csv, .tsv, .jsonl or .parquet; only `prompt` must be there. Images are below the
+    file's folder; a row without a seed has `seed`. Raises GenerationError that names the file and the row.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file of prompts {path}")
@@ -89,8 +90,8 @@ def requests_of(
 ) -> list[Request]:
     """Requests of rows with the columns of `COLUMNS`, of which `prompt` must be there.
 
-    where: what messages call the table. images: folder that the rows' images are relative to. seed: of rows
-    without one. Raises GenerationError that names the row.
+    where: what messages call the table. images: folder that the rows' images are in, and relative to. seed:
+    of rows without one. Raises GenerationError that names the row.
     """
     return [_request(row, where, images, number, seed) for number, row in enumerate(rows, start=1)]
 
@@ -100,16 +101,30 @@ def _request(row: Mapping[str, Any], where: str, images: Path, number: int, seed
         raise GenerationError(f"{where} has no column 'prompt'; it has {', '.join(map(str, row))}")
     if not str(row["prompt"] or "").strip():
         raise GenerationError(f"{where}, row {number}: the prompt is empty; say what the video shows")
-    image, own_seed = row.get("image") or None, row.get("seed")
+    given = _given_image(row, where, images, number)
+    own_seed = row.get("seed")
     try:
         return Request(
             prompt=str(row["prompt"]),
             motion=row.get("motion") or None,
-            image=images / image if image else None,
+            image=given,
             seed=seed if own_seed in (None, "") else int(own_seed),
         )
     except ValueError as error:
         raise GenerationError(f"{where}, row {number}: the seed {own_seed!r} is no whole number") from error
+
+
+def _given_image(row: Mapping[str, Any], where: str, images: Path, number: int) -> Path | None:
+    """A table is made by others: it names no file outside its folder, also not by a link."""
+    if not row.get("image"):
+        return None
+    folder = images.absolute()
+    path, refused = resolve_uri(str(row["image"]), Reach((folder,)))
+    if refused or is_remote(path):
+        raise GenerationError(
+            f"{where}, row {number}: the image {row['image']} is no file in {folder}; put it there"
+        )
+    return Path(path)
 
 
 def generate(

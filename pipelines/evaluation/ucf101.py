@@ -38,8 +38,10 @@ from pipelines.files import write_json
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.media import contact_sheet, read_mp4
+from pipelines.node_types import reachable_cluster
 from pipelines.progress import track
 from pipelines.recipe import Recipe, RecipeError, with_absolute_paths
+from pipelines.schedulable import schedule_faults
 from pipelines.storage import storage_path
 
 Row = dict[str, Any]
@@ -71,11 +73,13 @@ def evaluate_ucf101(
     videos/CLASS/NUMBER.mp4 (or, given images, the real video's name), drawn.json, grid.png, metrics.json.
     Started again it keeps the videos that are whole. Returns {"metrics", "protocol", "published", "left_out",
     "seconds", "paths", "tracking"}.
-    Raises Ucf101Error, RecipeError for settings that would give no comparable number, ClaimedError when the
-    folder has another model's videos, FileNotFoundError for a model that is not there.
+    Raises Ucf101Error, RecipeError for settings that would give no comparable number or find no room,
+    ClaimedError when the folder has another model's videos, FileNotFoundError for a model that is not there.
     """
     started = time.monotonic()
     recipe = with_absolute_paths(recipe)
+    if faults := list(schedule_faults(recipe, ("evaluate",), reachable_cluster())):
+        raise RecipeError("\n".join(faults))
     classes = read_split(settings.videos.absolute(), settings.splits, settings.split, settings.number)
     clips = _clips(recipe, settings, classes)
     plan = _plan(recipe, settings, model, name)

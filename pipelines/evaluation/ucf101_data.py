@@ -36,8 +36,8 @@ def read_split(videos: Path, splits: Path, split: Split = "train", number: int =
         path = splits / f"{kind}list{number:02d}.txt"
         for line in _lines(path):
             name, _, file = line.split()[0].partition("/")  # train lists name the class's number too
-            if name not in known or not file:
-                raise Ucf101Error(f"{path}: {line!r} names no class of {splits / 'classInd.txt'}")
+            if name not in known or not file or ".." in Path(file).parts:
+                raise Ucf101Error(f"{path}: {line!r} names no video of a class of {splits / 'classInd.txt'}")
             found.setdefault(name, []).append(f"{name}/{file}")
     listed = [path for paths in found.values() for path in paths]
     missing = [path for path in listed if not (videos / path).is_file()]

@@ -81,6 +81,18 @@ def test_folder_with_sidecar_captions(tmp_path: Path) -> None:
     ]
 
 
+def test_a_link_out_of_the_folder_is_no_caption(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("password")
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"")
+    (folder / "a.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(CurationError, match=r"a\.txt: outside_root"):
+        list(read_sources(settings(folder)))
+    allowed = settings(folder).model_copy(update={"more_roots": (str(tmp_path),)})
+    assert [row["caption"] for row in read_sources(allowed)] == ["password"]
+
+
 def test_ucf101_folder_gives_class_and_caption(tmp_path: Path) -> None:
     (tmp_path / "v_ApplyEyeMakeup_g01_c02.avi").write_bytes(b"")
     (row,) = read_sources(settings(tmp_path))

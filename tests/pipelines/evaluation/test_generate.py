@@ -123,6 +123,12 @@ def test_prompts_are_read_from_lines_and_tables(tmp_path: Path) -> None:
         ("", "has no prompts"),
         ("caption\nA star\n", "no column 'prompt'; it has caption"),
         ("prompt,seed\nA star,1\n ,2\n", "row 2: the prompt is empty"),
+        (
+            "prompt,image\nA star,/etc/hostname\n",
+            "row 1: the image /etc/hostname is no file in",
+        ),
+        ("prompt,image\nA star,../star.png\n", "row 1: the image ../star.png is no file in"),
+        ("prompt,image\nA star,http://127.0.0.1/star.png\n", "row 1: the image http.* is no file in"),
         ("prompt,seed\nA star,one\n", "row 1: the seed 'one' is no whole number"),
     ],
 )

@@ -71,7 +71,8 @@ def test_splits_are_read_as_distributed(world: tuple[Path, Path]) -> None:
             "YoYo/v_YoYo_g09_c01.avi 3",
             r"lacks 1 of the 1 videos .* is YoYo/v_YoYo_g09_c01",
         ),
-        ("trainlist01.txt", "Juggling/v_1.avi 3", "'Juggling/v_1.avi 3' names no class"),
+        ("trainlist01.txt", "Juggling/v_1.avi 3", "'Juggling/v_1.avi 3' names no video of a class"),
+        ("trainlist01.txt", "YoYo/../../v_1.avi 3", "names no video of a class"),
         ("classInd.txt", "1 Juggling", "'Juggling' is no class of UCF101"),
     ],
 )
@@ -352,6 +353,8 @@ def test_numbers_that_compare_with_nothing_are_refused_before_anything_is_drawn(
     nothing = evaluate.networks.model_copy(update={"i3d": None, "c3d": None})
     with pytest.raises(RecipeError, match="names no network"):
         evaluate_ucf101(changed(networks=nothing), Ucf101Settings(*world), name="few")
+    with pytest.raises(RecipeError, match=r"evaluate: .* would wait for ever"):
+        evaluate_ucf101(changed(cpus_per_worker=10_000), Ucf101Settings(*world, clips=10), name="few")
     assert not RunLayout(Path(recipe.run_directory)).evaluation("few").exists()
 
 

@@ -72,10 +72,11 @@ def under_way(site: Site, work: Work, cluster: Nodes) -> Iterator[tuple[Path, Co
 
 
 def a_node_is_killed(site: Site, work: Work) -> Outcome:
-    cluster = site.cluster()
+    cluster = site.cluster(COUNT + work.spare_nodes)
     with under_way(site, work, cluster) as (run, command):
-        victim = command.wait_for(lambda: in_the_middle(work, run) and cluster.at_work(work.worker))
-        cluster.kill(victim)
+        at_work = command.wait_for(lambda: in_the_middle(work, run) and cluster.at_work(work.worker))
+        assert len(at_work) >= work.least_nodes
+        cluster.kill(at_work[0])
         return Outcome("the command went on", *to_the_end(site, command, work, run, work.marks(run)))
 
 

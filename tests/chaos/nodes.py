@@ -105,9 +105,9 @@ class Nodes:
         self._ask("kill", node)
         self.nodes.remove(node)
 
-    def at_work(self, title: str) -> int | None:
-        """A node with a worker that Ray gave such a title, if there is one."""
-        return next((node for node in self.nodes if any(_titles(node, title))), None)
+    def at_work(self, title: str) -> list[int]:
+        """Nodes with a worker that Ray gave such a title."""
+        return [node for node in self.nodes if any(_titles(node, title))]
 
     def alive(self) -> int:
         """Nodes that the head knows to be there, itself included."""

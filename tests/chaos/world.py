@@ -27,8 +27,9 @@ SETTINGS = {
     "name": "chaos",
     "curation": {"units": 16},
     "train": {
-        "cpus_per_worker": 1,  # so that workers are on nodes of one CPU each
-        "global_batch_clips": 4,
+        "workers": 3,
+        "cpus_per_worker": 0.6,  # one on a node of one CPU, three on a machine of two
+        "global_batch_clips": 6,
         "checkpoint_every_steps": 5,
         "stages": [
             {"name": "low", "tier": "low", **COMMON},
@@ -55,6 +56,7 @@ class Work:
 
     worker: how the titles begin that Ray gives to its processes. marks: what of it a run has done, with
     something that changes when it is done again; each is of one `unit`. begun: marks at its middle.
+    least_nodes: that it is at work on. spare_nodes: that must be there for it to go on without one of them.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Work:
     worker: str
     marks: Callable[[Path], Marks]
     begun: int = 2
+    least_nodes: int = 1
+    spare_nodes: int = 0
 
 
 def _files(pattern: str) -> Callable[[Path], Marks]:
@@ -81,7 +85,9 @@ def _log_lines(run: Path) -> Marks:
 
 SCORE = Work("scoring", "units", "curate", "ray::Map", _files("data/scores/*.parquet"))
 PRECOMPUTE = Work("precompute", "units", "curate", "ray::MapWorker", _files("data/manifest/*.json"))
-TRAIN = Work("training", "steps", "train", "ray::RayTrainWorker", _log_lines, begun=7)
+TRAIN = Work(
+    "training", "steps", "train", "ray::RayTrainWorker", _log_lines, begun=7, least_nodes=3, spare_nodes=1
+)
 EVALUATE = Work("evaluation", "videos", "evaluate", "ray::MapWorker", _files("evaluate/final/videos/*/*.mp4"))
 
 

@@ -6,6 +6,7 @@ The cluster wants a token, and the bucket's server fails now and then.
 import csv
 import io
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -168,6 +169,12 @@ def test_the_command_ends_with_the_jobs_own_summary(run: Submitted) -> None:
     assert metrics["first_frame_psnr_db"] > 5
     for name in ("first_frame_psnr_db", "frame_consistency", "prompt_consistency", "dynamic_degree"):
         assert {name, f"{name}_untrained"} <= set(metrics)
+
+
+def test_its_size_and_the_jobs_progress_are_shown(run: Submitted) -> None:
+    assert re.search(r"sending \d+ files, \d+\.\d MB", run.told)
+    assert "curate: enter captions: 1/1, 0:0" in run.told
+    assert re.search(rf"train: {2 * STEPS}/{2 * STEPS}, .* so far, second loss", run.told)
 
 
 def test_a_second_run_has_nothing_to_do(run: Submitted, recipe: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def test_a_job_that_went_with_its_head_is_not_waited_for(head):
     assert "JobError: no job raysubmit_gone on this cluster, or its head was started anew" in done.stderr
 
 
-def test_a_job_is_listed_shown_and_stopped(head):
+def test_a_job_is_listed_followed_left_and_stopped(head):
     address, environment = head
     where = {**environment, "RAY_ADDRESS": address}
     other = ["ray", "job", "submit", "--no-wait", "--submission-id", "other", "--", "true"]
@@ -178,6 +179,20 @@ def test_a_job_is_listed_shown_and_stopped(head):
         assert (listed["other"]["command"], listed["other"]["entrypoint"]) == (None, "true")
         log = json.loads(dreamer(where, "jobs", "logs", job["job_id"]).stdout)["log"]
         assert "Running entrypoint" in log
+        following.send_signal(signal.SIGINT)
+        said, _ = following.communicate(timeout=60)
+        assert following.returncode == 1
+        error = json.loads(said)["error"]
+        assert all(text in error for text in (f"job {job['job_id']} goes on", "--follow", "jobs stop"))
+    logs = [sys.executable, "-m", "jobs.cli", "jobs", "logs", job["job_id"], "--follow", "--json"]
+    with subprocess.Popen(logs, stdout=PIPE, stderr=PIPE, text=True, env=where) as following:
+        assert following.stderr is not None
+        told = ""
+        while "Running entrypoint" not in told:
+            told = following.stderr.readline()
+            assert told, "the log is not shown"
+        listed = {job["job_id"]: job for job in json.loads(dreamer(where, "jobs", "list").stdout)["jobs"]}
+        assert listed[job["job_id"]]["status"] == "RUNNING"
         stopped = dreamer(where, "jobs", "stop", job["job_id"])
         assert json.loads(stopped.stdout)["status"] == "STOPPED", stopped.stderr
         said, _ = following.communicate(timeout=60)

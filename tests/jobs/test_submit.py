@@ -160,6 +160,12 @@ def test_a_job_that_went_with_its_head_is_not_waited_for(head):
     assert "JobError: no job raysubmit_gone on this cluster, or its head was started anew" in done.stderr
 
 
+def wait_for_its_log(following: "subprocess.Popen[str]") -> None:
+    assert following.stderr is not None
+    while "Running entrypoint" not in (line := following.stderr.readline()):
+        assert line, "no log is shown"
+
+
 def test_a_job_is_listed_followed_left_and_stopped(head):
     address, environment = head
     where = {**environment, "RAY_ADDRESS": address}
@@ -168,11 +174,7 @@ def test_a_job_is_listed_followed_left_and_stopped(head):
     command = [sys.executable, "-m", "jobs.cli", "benchmark", "filters", "stock", "--count", "100000"]
     command += ["data.table=/no/videos.csv", "run_directory=/no/run", "--submit", address, "--json"]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment) as following:
-        assert following.stderr is not None
-        told = ""
-        while "Running entrypoint" not in told:
-            told = following.stderr.readline()
-            assert told, "the job did not start"
+        wait_for_its_log(following)
         listed = {job["job_id"]: job for job in json.loads(dreamer(where, "jobs", "list").stdout)["jobs"]}
         (job,) = (job for job in listed.values() if job["command"] == "dreamer benchmark filters")
         assert (job["recipe"], job["status"]) == ("stock", "RUNNING")
@@ -186,11 +188,7 @@ def test_a_job_is_listed_followed_left_and_stopped(head):
         assert all(text in error for text in (f"job {job['job_id']} goes on", "--follow", "jobs stop"))
     logs = [sys.executable, "-m", "jobs.cli", "jobs", "logs", job["job_id"], "--follow", "--json"]
     with subprocess.Popen(logs, stdout=PIPE, stderr=PIPE, text=True, env=where) as following:
-        assert following.stderr is not None
-        told = ""
-        while "Running entrypoint" not in told:
-            told = following.stderr.readline()
-            assert told, "the log is not shown"
+        wait_for_its_log(following)
         listed = {job["job_id"]: job for job in json.loads(dreamer(where, "jobs", "list").stdout)["jobs"]}
         assert listed[job["job_id"]]["status"] == "RUNNING"
         stopped = dreamer(where, "jobs", "stop", job["job_id"])

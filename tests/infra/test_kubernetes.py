@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from pipelines.node_types import read_cluster
-from tests.infra.kuberay import RAY_CLUSTER, RAY_JOB
+from tests.infra.kuberay import CLUSTER, JOB, RAY_CLUSTER, RAY_JOB
+from tests.infra.kuberay import main as check_with
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra"
 KUBERNETES = "1.34"
-CLUSTER, JOB = FOLDER / "kuberay" / "cluster.yaml", FOLDER / "kuberay" / "job.yaml"
 PLAIN = (FOLDER / "kuberay" / "shared.yaml", FOLDER / "mlflow" / "kubernetes.yaml")
 Object = dict[str, Any]
 
@@ -92,6 +92,22 @@ def test_kuberay_takes_the_file_and_would_refuse_a_misspelled_or_wrong_setting(f
     assert refused(lambda spec: spec["workerGroupSpecs"][0].pop("groupName"))
     assert refused(lambda spec: spec["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}))
     assert refused(lambda spec: spec["authOptions"].update(mode="none"))
+
+
+@pytest.mark.parametrize(("unknown_fields", "code"), [(False, 1), (True, 0)])
+def test_manifests_can_be_checked_by_the_operator_s_own_definitions(tmp_path, capsys, unknown_fields, code):
+    def definition(kind: str) -> Object:
+        spec = {"type": "object", "properties": {}, "x-kubernetes-preserve-unknown-fields": unknown_fields}
+        known = {name: {} for name in ("apiVersion", "kind", "metadata")}
+        schema = {"type": "object", "properties": {**known, "spec": spec}}
+        versions = [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]
+        return {"spec": {"names": {"kind": kind}, "versions": versions}}
+
+    file = tmp_path / "crds.yaml"
+    file.write_text(yaml.safe_dump_all(map(definition, ("RayCluster", "RayJob"))))
+    assert check_with(file) == code
+    said = capsys.readouterr().out
+    assert ("'headGroupSpec'" in said, "taken: RayCluster, RayJob" in said) == (code == 1, code == 0)
 
 
 def test_a_job_has_the_same_cluster_but_for_redis_and_ends_it():

@@ -18,6 +18,7 @@ from pipelines.recipe import Recipe
 from pipelines.recipe_file import load_recipe
 from pipelines.storage import file_system, is_remote, remove_tree
 from pipelines.training.checkpoint import read_position, whole_checkpoints
+from pipelines.uploads import Upload, end_upload, unfinished_uploads, uploaded_bytes
 
 KINDS = {
     "old shards": "shards of other settings, of which the manifest knows nothing",
@@ -26,6 +27,7 @@ KINDS = {
     "checkpoints": "of finished stages, all but the last (more steps go on from that one)",
     "trials": "folders of `dreamer train --limit-steps`, with their models",
     "unfinished files": "what a killed command was writing",
+    "unfinished uploads": "parts of what a killed command was sending to a bucket",
 }
 # By folder; of checkpoints those that are not whole.
 UNFINISHED = {
@@ -44,10 +46,11 @@ class CleaningError(RuntimeError):
 
 @dataclass(frozen=True)
 class Removal:
-    """A file or folder that may go."""
+    """A file or folder that may go, or an upload that has not become the file."""
 
     kind: str
     path: Path
+    upload: Upload | None = None
 
 
 def find_removals(run: Path) -> list[Removal]:
@@ -72,7 +75,7 @@ def find_removals(run: Path) -> list[Removal]:
     for kind, paths in finders.items():
         taken = {removal.path for removal in removals}
         removals += [Removal(kind, path) for path in sorted(paths) if not taken & {path, *path.parents}]
-    return removals
+    return removals + [Removal("unfinished uploads", each.path, each) for each in unfinished_uploads(run)]
 
 
 def old_shards(layout: RunLayout, recipe: Recipe) -> Iterator[Path]:
@@ -168,9 +171,15 @@ def freed_bytes(removals: list[Removal]) -> dict[str, int]:
 def _freed_objects(removals: list[Removal]) -> dict[str, int]:
     freed: dict[str, int] = {}
     for removal in removals:
-        fs, key = file_system(removal.path)
-        freed[removal.kind] = freed.get(removal.kind, 0) + fs.du(key)
+        freed[removal.kind] = freed.get(removal.kind, 0) + _remote_bytes(removal)
     return freed
+
+
+def _remote_bytes(removal: Removal) -> int:
+    if removal.upload is not None:
+        return uploaded_bytes(removal.upload)
+    fs, key = file_system(removal.path)
+    return int(fs.du(key))
 
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
@@ -187,7 +196,9 @@ def remove(run: Path, removals: list[Removal]) -> None:
     for record in (run / "data" / "step.json", *(run / "evaluate").glob("*/step.json")):
         _forget_files(record, removals)
     for removal in removals:
-        if removal.path.is_dir() and not removal.path.is_symlink():
+        if removal.upload is not None:
+            end_upload(removal.upload)
+        elif removal.path.is_dir() and not removal.path.is_symlink():
             remove_tree(removal.path)
         else:
             removal.path.unlink(missing_ok=True)
@@ -198,7 +209,7 @@ def _forget_files(record: Path, removals: list[Removal]) -> None:
     if not record.is_file():
         return
     books: dict[str, Any] = json.loads(record.read_text())
-    gone = {removal.path for removal in removals}
+    gone = {removal.path for removal in removals if removal.upload is None}
     left = {
         name: size
         for name, size in books["files"].items()

@@ -6,8 +6,9 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,19 +19,27 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+from pipelines.storage import file_system
+from pipelines.uploads import Upload
+
 FAULTS = ("error 500", "slow down", "no answer", "slow reading")
 ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>planted</Message></Error>"
 PATIENCE_SECONDS = 1.5  # of clients; they wait 15 s by default
 SILENT_SECONDS = PATIENCE_SECONDS + 0.5
+PART_BYTES = 5 * 2**20  # of an upload; the least that S3 takes
 SLOW_PIECES, SLOW_SECONDS = 4, 0.2  # of an answer that trickles
 
 
 class FaultyStorage:
-    """S3 as a WSGI application; `share` of the requests meet one of `FAULTS`, by a seed."""
+    """S3 as a WSGI application; `share` of the requests meet one of `FAULTS`, by a seed.
+
+    struck: of which requests that is so.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self.storage = DomainDispatcherApplication(create_backend_app)
         self.share, self.faults = 0.0, FAULTS
+        self.struck: Callable[[dict[str, Any]], bool] = lambda environ: True
         self.random, self.lock = random.Random(seed), threading.Lock()
         self.planted: Counter[str] = Counter()
         self.requests = self.sent_bytes = 0
@@ -38,7 +47,8 @@ class FaultyStorage:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         with self.lock:
             self.requests += 1
-            fault = self.random.choice(self.faults) if self.random.random() < self.share else None
+            strikes = self.random.random() < self.share and self.struck(environ)
+            fault = self.random.choice(self.faults) if strikes else None
             if fault is not None:
                 self.planted[fault] += 1
         if fault in ("error 500", "slow down"):
@@ -94,3 +104,13 @@ def object_storage(bucket: str) -> Iterator[FaultyStorage]:
             s3fs.S3FileSystem.clear_instance_cache()
             server.shutdown()
             thread.join()
+
+
+def begin_upload(path: Path) -> Upload:
+    """An upload that has one part."""
+    fs, name = file_system(path)
+    bucket, _, key = name.partition("/")
+    upload = fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
+    part = {"UploadId": upload, "PartNumber": 1, "Body": b"0" * PART_BYTES}
+    fs.call_s3("upload_part", Bucket=bucket, Key=key, **part)
+    return Upload(path, upload)

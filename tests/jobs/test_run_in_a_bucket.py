@@ -25,7 +25,7 @@ from pipelines.run_clean import find_removals, freed_bytes, remove
 from pipelines.run_list import run_state
 from pipelines.storage import file_system, storage_path
 from pipelines.training.log import read_log
-from tests.object_storage import FaultyStorage, object_storage
+from tests.object_storage import PART_BYTES, FaultyStorage, begin_upload, object_storage
 from tests.ray_head import ray_head
 
 pytestmark = pytest.mark.long
@@ -196,12 +196,15 @@ def test_it_is_listed_reported_and_cleaned_as_one_in_a_folder(run: Submitted) ->
     assert write_report(folder)["pictures_unreadable"] == 0
     assert (folder / "report.html").stat().st_size > 10**5
     (folder / "data" / ".left.partial").write_text("left")
+    begin_upload(folder / "summary.json")
     removals = find_removals(folder)
     freed = freed_bytes(removals)
     assert freed["checkpoints"] > 10**5
     assert freed["unfinished files"] == len("left")
+    assert freed["unfinished uploads"] == PART_BYTES
     remove(folder, removals)
     assert find_removals(folder) == []
+    assert json.loads((folder / "summary.json").read_text())["metrics"]
 
 
 def test_nobody_is_told_a_secret(run: Submitted, tmp_path: Path) -> None:

@@ -22,11 +22,15 @@ COUNT = 3
 
 @dataclass(frozen=True)
 class Outcome:
-    """happened: to the command. lost: of what was done. seconds: until the first new thing was done."""
+    """happened: to the command. lost: of what was done. seconds: until the first new thing was done.
+
+    error: what the command said when it ended.
+    """
 
     happened: str
     lost: str
     seconds: float
+    error: str = ""
 
 
 class Site:
@@ -134,7 +138,7 @@ def the_disk_is_full(site: Site, work: Work) -> Outcome:
         disk.widen()
         with started(site.world.command(work.step, run, **options)) as command:
             cost = to_the_end(site, command, work, seen, before)
-    return Outcome(f"the command ended after {ended:.0f} s: {error}", *cost)
+    return Outcome(f"the command ended after {ended:.0f} s with one error", *cost, error)
 
 
 def the_head_is_lost(site: Site, work: Work) -> Outcome:
@@ -152,7 +156,7 @@ def the_head_is_lost(site: Site, work: Work) -> Outcome:
     cluster.have(COUNT)
     with started(site.world.command(work.step, run, environment=cluster.environment)) as command:
         cost = to_the_end(site, command, work, run, before)
-    return Outcome(f"the command ended after {ended:.0f} s: {error}", *cost)
+    return Outcome(f"the command ended after {ended:.0f} s with one error", *cost, error)
 
 
 # ---------------------------------------------------------------- what the faults share
@@ -212,23 +216,20 @@ class Fault:
     quick: bool = False
 
 
+EVERYWHERE = {
+    "a node is killed": a_node_is_killed,
+    "object stores spill": the_object_stores_spill,
+    "the disk is full": the_disk_is_full,
+    "the head is lost": the_head_is_lost,
+}
 FAULTS = [
     *(
-        Fault(f"a node is killed during {work.name}", partial(a_node_is_killed, work=work), work is SCORE)
+        Fault(f"{name} during {work.name}", partial(strike, work=work), quick=work is SCORE)
+        for name, strike in EVERYWHERE.items()
         for work in (SCORE, PRECOMPUTE, TRAIN, EVALUATE)
     ),
     Fault("nodes join, and one leaves during precompute", partial(nodes_join_and_leave, work=PRECOMPUTE)),
     Fault(
         "nodes come and go with the load", partial(nodes_come_when_they_are_needed, work=SCORE), quick=True
-    ),
-    Fault("object stores spill during curation", partial(the_object_stores_spill, work=SCORE), quick=True),
-    Fault("object stores spill during evaluation", partial(the_object_stores_spill, work=EVALUATE)),
-    *(
-        Fault(f"the disk is full during {work.name}", partial(the_disk_is_full, work=work), work is SCORE)
-        for work in (SCORE, PRECOMPUTE, TRAIN, EVALUATE)
-    ),
-    *(
-        Fault(f"the head is lost during {work.name}", partial(the_head_is_lost, work=work), work is SCORE)
-        for work in (SCORE, TRAIN, EVALUATE)
     ),
 ]

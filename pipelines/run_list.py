@@ -3,15 +3,17 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import yaml
 
+from pipelines.curation.clip_table import clip_tables
+from pipelines.curation.verdicts import KEPT
 from pipelines.layout import RunLayout
-from pipelines.storage import is_remote, parquet_dataset
+from pipelines.storage import is_remote
 from pipelines.training.log import tail_log
 
 DEPTH = 3  # folders below the one that is asked about
@@ -72,8 +74,9 @@ def run_state(folder: Path) -> RunState:
 
 
 def _kept_clips(layout: RunLayout) -> int | None:
-    files = sorted(layout.clips.glob("*.parquet"))
-    return parquet_dataset(files).count_rows(filter=pc.field("verdict") == "kept") if files else None
+    with suppress(FileNotFoundError):
+        return sum(table["verdict"].to_pylist().count(KEPT) for _, table in clip_tables(layout, ["verdict"]))
+    return None
 
 
 def _stage_state(layout: RunLayout, stage: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:  # most of those that ask for paths read no Parquet
     import pyarrow as pa
-    import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
 SCHEMES = ("s3", "gs")
@@ -125,14 +124,6 @@ def read_table(path: Path, **options: Any) -> "pa.Table":
     if not is_remote(path):
         return pq.read_table(path, **options)
     return pq.read_table(pa.BufferReader(path.read_bytes()), **options)
-
-
-def parquet_dataset(paths: Sequence[Path], **options: Any) -> "ds.Dataset":
-    """Several Parquet files of one folder as one; options as `pyarrow.dataset.dataset` has them."""
-    import pyarrow.dataset as ds
-
-    fs, _ = arrow_place(paths[0])
-    return ds.dataset([arrow_place(path)[1] for path in paths], filesystem=fs, format="parquet", **options)
 
 
 def arrow_place(path: Path) -> tuple[Any, str]:

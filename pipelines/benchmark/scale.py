@@ -2,13 +2,12 @@
 
 A table is made up, and later what films would have given: a score row for each source and a manifest for each
 unit of work. All between them is curation's own code: reading and checking rows, division into units,
-verdicts, near-duplicates over the whole table, captions, counts.
+verdicts, near-duplicates over the whole table, captions, counts. And training's own look at what came out.
 """
 
 import csv
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from pipelines.curation.forecast import forecast
 from pipelines.curation.manifest import (
     manifest_entries,
     precompute_fingerprint,
+    shard_identity,
     unit_manifest,
     wanted_rows,
     write_manifest,
@@ -47,6 +47,7 @@ from pipelines.curation.verdicts import FAILED, reason
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import CurationSettings, DataSettings, Recipe
+from pipelines.training.index import read_index
 
 NOBODY: frozenset[str] = frozenset()  # is excluded
 FAILED_SHARE = 0.02
@@ -156,6 +157,10 @@ def _measure_units(recipe: Recipe, units: int, meter: Meter) -> dict[str, Any]:
     make_up = partial(over_units, make_up_manifest, range(units), recipe, layout, stamp)
     meter.step("made up: manifest", make_up, layout.manifest)
     books = meter.step("books", partial(close_books, counts, settled, recipe.curation, layout))
+    if recipe.train:
+        of_tiers = {stage.tier: stage.model_copy(update={"mix": None}) for stage in recipe.train.stages}
+        stages = list(of_tiers.values())
+        meter.step("clips to train on", lambda: [read_index(recipe, stage) for stage in stages])
     return books | {"worker_peak_gb": round(peaks["query"], 3)}
 
 
@@ -273,17 +278,30 @@ def _picture(random: np.random.Generator, rows: int) -> int:
 
 
 def make_up_manifest(unit: int, recipe: Recipe, layout: RunLayout, stamp: str) -> None:
-    """The unit's manifest as precompute leaves it; there are no shards. stamp: precompute_fingerprint."""
+    """The unit's manifest as precompute leaves it, and its shards as empty files.
+
+    stamp: precompute_fingerprint.
+    """
     clips = wanted_rows(layout, unit, recipe)
-    rows = Counter(name for clip in clips for name in clip["bucket"].split())
-    shards = [
-        {
-            "bucket": bucket,
-            "file": f"shards/{bucket}/{unit:05d}-{stamp[:8]}-000.parquet",
-            "rows": count,
-            "bytes": count * CLIP_BYTES,
-            "sha256": fingerprint(bucket, unit),
-        }
-        for bucket, count in sorted(rows.items())
-    ]
+    held: dict[str, list[str]] = {}
+    for clip in clips:
+        for name in clip["bucket"].split():
+            held.setdefault(name, []).append(clip["clip_id"])
+    identity, size = shard_identity(recipe, stamp), recipe.curation.precompute.row_group_clips
+    shards = []
+    for bucket, clip_ids in sorted(held.items()):
+        path = layout.shards(bucket) / f"{unit:05d}-{stamp[:8]}-000.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        shards.append(
+            {
+                "bucket": bucket,
+                "file": path.relative_to(layout.data).as_posix(),
+                "rows": len(clip_ids),
+                "bytes": len(clip_ids) * CLIP_BYTES,
+                "sha256": fingerprint(bucket, unit),
+                "metadata": {"bucket": bucket, **identity},
+                "row_groups": [clip_ids[first : first + size] for first in range(0, len(clip_ids), size)],
+            }
+        )
     write_manifest(layout, unit, unit_manifest(unit, clips, stamp, shards))

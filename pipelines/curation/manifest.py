@@ -18,7 +18,7 @@ from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe
 from pipelines.storage import file_sizes, read_many, read_table
 
-PRECOMPUTE_VERSION = 4  # raise when the same settings give other bytes
+PRECOMPUTE_VERSION = 5  # raise when the same settings give other bytes
 CLIP_COLUMNS = (
     "clip_id",
     "source_id",
@@ -43,6 +43,16 @@ def precompute_fingerprint(recipe: Recipe) -> str:
     ]
     flow = file_sha256(models.flow) if models.flow else None
     return fingerprint("shards", PRECOMPUTE_VERSION, recipe.curation.fps, settings, weights, flow)
+
+
+def shard_identity(recipe: Recipe, stamp: str) -> dict[str, Any]:
+    """What a shard's metadata says of the recipe that it was made by. stamp: precompute_fingerprint."""
+    return {
+        "fps": recipe.curation.fps,
+        "text_to_image_sha256": weights_sha256(recipe.models.text_to_image),
+        "image_encoder_sha256": weights_sha256(recipe.models.image_encoder),
+        "fingerprint": stamp,
+    }
 
 
 def wanted_rows(layout: RunLayout, unit: int, recipe: Recipe) -> list[Row]:
@@ -130,11 +140,16 @@ def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
     paths = []
     for entry in manifest_entries(layout):
         paths += [layout.data / shard["file"] for shard in entry["shards"] if shard["bucket"] == bucket]
+    check_there(layout, bucket, paths)
+    return paths
+
+
+def check_there(layout: RunLayout, bucket: str, paths: Sequence[Path]) -> None:
+    """Raises FileNotFoundError when one of a bucket's shards is gone."""
     there = file_sizes(layout.shards(bucket))
     missing = [path for path in paths if path.name not in there]
     if missing:
         raise FileNotFoundError(f"{len(missing)} shards of the manifest are gone, such as {missing[0]}")
-    return paths
 
 
 def manifest_entries(layout: RunLayout) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from pipelines.curation.flow import latent_flow, network_flow
 from pipelines.curation.manifest import (
     caption_hash,
     precompute_fingerprint,
+    shard_identity,
     shards_of,
     unit_manifest,
     wanted_rows,
@@ -37,7 +38,6 @@ from pipelines.models import (
     load_tokenizer,
     load_vae,
     resolve_model,
-    weights_sha256,
 )
 from pipelines.recipe import Bucket, Recipe, parse_bucket
 
@@ -87,13 +87,8 @@ class Networks:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return {
-            "fps": self.recipe.curation.fps,
-            "fingerprint": self.stamp,
-            "scaling_factor": self.vae.config.scaling_factor,
-            "text_to_image_sha256": weights_sha256(self.recipe.models.text_to_image),
-            "image_encoder_sha256": weights_sha256(self.recipe.models.image_encoder),
-        }
+        identity = shard_identity(self.recipe, self.stamp)
+        return {**identity, "scaling_factor": self.vae.config.scaling_factor}
 
     @cached_property
     def downsampling(self) -> int:

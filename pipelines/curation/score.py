@@ -114,6 +114,8 @@ def score_unit(
     are there are not opened again, and excluded ones never. Raises CurationError when the decoder cannot hold
     the CLIP of the recipe.
     """
+    if unscored_sources(unit, recipe, layout, excluded, stamp) is None:
+        return {"decoded": 0}  # Ray does a task again whose answer was lost with a node
     known = known_rows(layout, unit, recipe, excluded, stamp) or {}
     sources = unit_sources(layout, unit)
     new = [source for source in sources if _key(source, recipe) not in known]

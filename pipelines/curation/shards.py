@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -80,6 +81,15 @@ def array_shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {name: {"shape": list(arrays[name].shape), "dtype": dtype} for name, dtype in ARRAYS.items()}
 
 
+@dataclass
+class _Part:
+    """A shard: `partial` is where it is written; of `row_groups` the clip ids."""
+
+    path: Path
+    partial: Path
+    row_groups: list[list[str]] = field(default_factory=list)
+
+
 class ShardWriter:
     """Writes the rows of one bucket and unit to shards of at most `shard_bytes`, under temporary names.
 
@@ -96,8 +106,7 @@ class ShardWriter:
         self._rows: list[Row] = []
         self._writer: pq.ParquetWriter | None = None
         self._written_bytes = 0
-        self._part_rows = 0
-        self._parts: list[tuple[Path, Path, int]] = []  # (path, where it is written, rows)
+        self._parts: list[_Part] = []
         self._unfinished = ExitStack()  # of files that have not their names yet
 
     def add(self, row: Row, metadata: dict[str, Any]) -> None:
@@ -111,7 +120,7 @@ class ShardWriter:
         """Give the shards their names; returns their manifest entries."""
         self._write_row_group()
         self._close_part()
-        entries = [self._entry(*part) for part in self._parts]  # while they are on this machine
+        entries = [self._entry(part) for part in self._parts]  # while they are on this machine
         self._unfinished.close()
         return entries
 
@@ -131,7 +140,7 @@ class ShardWriter:
         assert self._writer is not None
         self._writer.write_table(pa.Table.from_pylist(self._rows, self._writer.schema))
         self._written_bytes += sum(len(row[name]) for row in self._rows for name in ARRAYS)
-        self._part_rows += len(self._rows)
+        self._parts[-1].row_groups.append([row["clip_id"] for row in self._rows])
         self._rows.clear()
         if self._written_bytes >= self.shard_bytes:
             self._close_part()
@@ -139,27 +148,36 @@ class ShardWriter:
     def _open_part(self) -> None:
         path = self.layout.shards(self.bucket) / f"{self.stem}-{len(self._parts):03d}.parquet"
         partial = self._unfinished.enter_context(whole_file(path))
-        schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(self.metadata, sort_keys=True)})
+        schema = SCHEMA.with_metadata({METADATA_KEY: self._metadata_json()})
         # Statistics and compression cost time on blobs and save nothing.
         self._writer = pq.ParquetWriter(
             partial, schema, compression="none", use_dictionary=False, write_statistics=["clip_id"]
         )
-        self._parts.append((path, partial, 0))
+        self._parts.append(_Part(path, partial))
 
     def _close_part(self) -> None:
         if self._writer is None:
             return
         self._writer.close()
         self._writer = None
-        self._parts[-1] = (*self._parts[-1][:2], self._part_rows)
-        self._written_bytes = self._part_rows = 0
+        self._written_bytes = 0
 
-    def _entry(self, path: Path, partial: Path, rows: int) -> dict[str, Any]:
-        with partial.open("rb") as stream:
+    def _metadata_json(self) -> str:
+        return json.dumps(self.metadata, sort_keys=True)
+
+    def _entry(self, part: _Part) -> dict[str, Any]:
+        """All that training must know of a shard before it reads a row."""
+        with part.partial.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        file = path.relative_to(self.layout.data).as_posix()
-        size = partial.stat().st_size
-        return {"bucket": self.bucket, "file": file, "rows": rows, "bytes": size, "sha256": digest}
+        return {
+            "bucket": self.bucket,
+            "file": part.path.relative_to(self.layout.data).as_posix(),
+            "rows": sum(map(len, part.row_groups)),
+            "bytes": part.partial.stat().st_size,
+            "sha256": digest,
+            "metadata": json.loads(self._metadata_json()),  # in one order, whoever said it
+            "row_groups": part.row_groups,
+        }
 
 
 class ShardRows:

@@ -1,24 +1,30 @@
 """Which clips there are to train on: the shards of a tier, checked against the recipe and the clip table."""
 
-from collections.abc import Mapping, Sequence
+import json
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.curation.clip_table import read_clips
-from pipelines.curation.manifest import list_shards
-from pipelines.curation.shards import decode_row, shard_metadata
+from pipelines.curation.clip_table import clip_tables
+from pipelines.curation.manifest import check_there, manifest_entries, precompute_fingerprint, shard_identity
+from pipelines.curation.shards import decode_row
+from pipelines.curation.verdicts import KEPT
 from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
-from pipelines.models import weights_sha256
 from pipelines.recipe import OWN_CLIPS, Bucket, Recipe, StageSettings
 from pipelines.recipe_file import load_recipe
 from pipelines.storage import parquet_file, storage_path
 
-INDEXED = ["clip_id", "source_id", "split", "bucket", "motion_score"]  # of the clip table
+INDEXED = ("clip_id", "split", "bucket", "motion_score", "verdict")  # of the clip table
+PACKED = pa.schema([("clip_id", pa.large_string()), ("motion_score", pa.float64())])
+PACKED_AT_ONCE = 100_000  # clips
+
+Row = dict[str, Any]
 
 
 class ShardError(ValueError):
@@ -40,37 +46,8 @@ class BucketClips:
     groups: list[RowGroup]
     spans: np.ndarray  # (groups, 2): first clip of each row group, and one past its last
     rows: np.ndarray  # (clips,): row within the row group
-    clip_ids: list[str]
-    motion_scores: list[float | None]
-
-    @classmethod
-    def of(
-        cls,
-        dataset: str,
-        bucket: str,
-        stamp: str,
-        groups: Sequence[tuple[RowGroup, Sequence[tuple[int, str]]]],
-        motion_scores: Mapping[str, float | None],
-    ) -> Self:
-        """From (row group, [(row, clip_id), …]) and scores by clip id; empty row groups are left out."""
-        filled = [(group, rows) for group, rows in groups if rows]
-        ends = np.cumsum([len(rows) for _, rows in filled], dtype=np.int64)
-        spans = (
-            np.stack((np.concatenate(([0], ends[:-1])), ends), axis=1)
-            if filled
-            else np.zeros((0, 2), np.int64)
-        )
-        clip_ids = [clip_id for _, rows in filled for _, clip_id in rows]
-        return cls(
-            dataset=dataset,
-            bucket=bucket,
-            fingerprint=stamp,
-            groups=[group for group, _ in filled],
-            spans=spans,
-            rows=np.array([row for _, rows in filled for row, _ in rows], np.int64),
-            clip_ids=clip_ids,
-            motion_scores=[motion_scores.get(clip_id) for clip_id in clip_ids],
-        )
+    clip_ids: pa.Array
+    motion_scores: pa.Array
 
     @property
     def name(self) -> str:
@@ -83,7 +60,49 @@ class BucketClips:
     def at(self, clip: int) -> tuple[RowGroup, int, str, float | None]:
         """(row group, row within it, clip id, motion score) of a clip by its number."""
         group = int(np.searchsorted(self.spans[:, 1], clip, side="right"))
-        return self.groups[group], int(self.rows[clip]), self.clip_ids[clip], self.motion_scores[clip]
+        clip_id, motion_score = self.clip_ids[clip].as_py(), self.motion_scores[clip].as_py()
+        return self.groups[group], int(self.rows[clip]), clip_id, motion_score
+
+
+class ClipsBuilder:
+    """Makes BucketClips row group by row group, in 50 bytes a clip."""
+
+    def __init__(self) -> None:
+        self._groups: list[RowGroup] = []
+        self._ends: list[int] = []  # of the groups
+        self._rows = array("i")
+        self._waiting: list[Row] = []
+        self._packed: list[pa.Table] = []
+
+    def add(self, group: RowGroup, clips: Sequence[tuple[int, Row]]) -> None:
+        """clips: (row, row of the clip table) of those in the group; a group without any is left out."""
+        if not clips:
+            return
+        self._groups.append(group)
+        self._rows.extend(row for row, _ in clips)
+        self._ends.append(len(self._rows))
+        self._waiting += [clip for _, clip in clips]
+        if len(self._waiting) >= PACKED_AT_ONCE:
+            self._pack()
+
+    def _pack(self) -> None:
+        self._packed.append(pa.Table.from_pylist(self._waiting, PACKED))
+        self._waiting = []
+
+    def clips(self, dataset: str, bucket: str, stamp: str) -> BucketClips:
+        self._pack()
+        table = pa.concat_tables(self._packed).combine_chunks()
+        ends = np.array(self._ends, np.int64)
+        return BucketClips(
+            dataset=dataset,
+            bucket=bucket,
+            fingerprint=stamp,
+            groups=self._groups,
+            spans=np.stack((np.concatenate(([0], ends))[:-1], ends), axis=1),
+            rows=np.array(self._rows, np.int32),
+            clip_ids=pa.concat_arrays(table["clip_id"].chunks),
+            motion_scores=pa.concat_arrays(table["motion_score"].chunks),
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class ClipIndex:
     """The clips of a tier by split, data set and bucket, and how to read them."""
 
     by_split: dict[str, list[BucketClips]]
-    metadata: dict[str, dict[str, Any]]  # of each shard, by path
+    metadata: dict[str, Row]  # of each shard, by path
     shares: dict[str, float]  # of the samples, by data set, in any unit
 
     def clips(self, split: str) -> list[BucketClips]:
@@ -102,7 +121,7 @@ class ClipIndex:
     def has_motion_scores(self) -> bool:
         """Whether curation computed one for every clip."""
         everything = (clips for buckets in self.by_split.values() for clips in buckets)
-        return all(None not in clips.motion_scores for clips in everything)
+        return all(clips.motion_scores.null_count == 0 for clips in everything)
 
     def load(self, group: RowGroup) -> tuple[str, pa.Table]:
         return group.path, parquet_file(storage_path(group.path)).read_row_group(group.number)
@@ -120,7 +139,7 @@ def read_index(recipe: Recipe, stage: StageSettings) -> ClipIndex:
     """
     shares = dict(stage.mix or {OWN_CLIPS: 1.0})
     by_split: dict[str, list[BucketClips]] = {}
-    metadata: dict[str, dict[str, Any]] = {}
+    metadata: dict[str, Row] = {}
     for dataset in shares:
         curated = _curated(recipe, dataset)
         clips, found = _read_clips(curated, dataset, recipe.curation.tiers[stage.tier])
@@ -153,56 +172,91 @@ def _curated(recipe: Recipe, dataset: str) -> Recipe:
 
 def _read_clips(
     recipe: Recipe, dataset: str, buckets: Sequence[Bucket]
-) -> tuple[dict[str, list[BucketClips]], dict[str, dict[str, Any]]]:
-    """Clips by split, and metadata of shards by path, of a run directory's buckets."""
-    layout = RunLayout.of(recipe)
-    table = read_clips(layout, columns=INDEXED)
-    ids = table["clip_id"].to_pylist()
-    split_of, buckets_of, motion_scores = (
-        dict(zip(ids, table[name].to_pylist(), strict=True)) for name in ("split", "bucket", "motion_score")
-    )
+) -> tuple[dict[str, list[BucketClips]], dict[str, Row]]:
+    """Clips by split, and metadata of shards by path, of a run directory's buckets.
+
+    From the manifest and the clip table, of which one unit is in memory at a time; no shard is opened.
+    """
+    layout, splits = RunLayout.of(recipe), recipe.curation.precompute.splits
+    readers = [_BucketReader(layout, str(bucket), splits) for bucket in buckets]
+    for rows, shards in _units(layout):
+        kept = [row for row in rows if row["verdict"] == KEPT]
+        for reader in readers:
+            reader.add(kept, shards)
     by_split: dict[str, list[BucketClips]] = {}
-    metadata: dict[str, dict[str, Any]] = {}
-    splits = recipe.curation.precompute.splits
-    for bucket in map(str, buckets):
-        paths = list_shards(layout, bucket)
-        metadata |= {str(path): shard_metadata(path) for path in paths}
-        stamp = fingerprint(sorted({metadata[str(path)]["fingerprint"] for path in paths}))
-        wanted = {
-            clip_id: split
-            for clip_id, split in split_of.items()
-            if split in splits and bucket in (buckets_of[clip_id] or "").split()
-        }
-        groups = [group for path in paths for group in _row_groups(path)]
-        _check_complete(bucket, wanted, groups)
-        for split in splits:
-            chosen = [
-                (group, [(row, clip_id) for row, clip_id in enumerate(held) if wanted.get(clip_id) == split])
-                for group, held in groups
-            ]
-            clips = BucketClips.of(dataset, bucket, stamp, chosen, motion_scores)
+    metadata: dict[str, Row] = {}
+    for reader in readers:
+        for split, clips in reader.close(dataset).items():
             by_split.setdefault(split, []).append(clips)
+        metadata |= reader.metadata
     return by_split, metadata
 
 
-def _row_groups(path: Path) -> list[tuple[RowGroup, list[str]]]:
-    file = parquet_file(path)
-    return [
-        (RowGroup(str(path), i), file.read_row_group(i, columns=["clip_id"])["clip_id"].to_pylist())
-        for i in range(file.num_row_groups)
-    ]
+def _units(layout: RunLayout) -> Iterator[tuple[list[Row], list[Row]]]:
+    """Of each unit its clips, and what the manifest says of its shards."""
+    manifest = manifest_entries(layout)
+    entry = next(manifest, None)
+    for unit, table in clip_tables(layout, INDEXED):
+        while entry is not None and entry["unit"] < unit:
+            entry = next(manifest, None)
+        yield table.to_pylist(), entry["shards"] if entry is not None and entry["unit"] == unit else []
 
 
-def _check_shards(recipe: Recipe, curated: Recipe, metadata: dict[str, dict[str, Any]]) -> None:
+class _BucketReader:
+    """Gathers what there is of a bucket, unit by unit.
+
+    metadata: of each shard, by path.
+    """
+
+    def __init__(self, layout: RunLayout, bucket: str, splits: Sequence[str]) -> None:
+        self.layout, self.bucket = layout, bucket
+        self.metadata: dict[str, Row] = {}
+        self._builders = {split: ClipsBuilder() for split in splits}
+        self._alike: dict[str, Row] = {}  # almost all shards have the same metadata
+        self._missing: list[str] = []
+
+    def add(self, clips: Sequence[Row], shards: Sequence[Row]) -> None:
+        """Of a unit: its kept clips, and what the manifest says of its shards."""
+        wanted = {
+            clip["clip_id"]: clip
+            for clip in clips
+            if clip["split"] in self._builders and self.bucket in (clip["bucket"] or "").split()
+        }
+        for shard in shards:
+            if shard["bucket"] == self.bucket:
+                self._add_shard(shard, wanted)
+        self._missing += wanted
+
+    def _add_shard(self, shard: Row, wanted: dict[str, Row]) -> None:
+        """Takes those that it holds out of `wanted`."""
+        path = str(self.layout.data / shard["file"])
+        self.metadata[path] = self._alike.setdefault(json.dumps(shard["metadata"]), shard["metadata"])
+        for number, clip_ids in enumerate(shard["row_groups"]):
+            found = [(row, wanted.pop(each)) for row, each in enumerate(clip_ids) if each in wanted]
+            for split, builder in self._builders.items():
+                of_split = [(row, clip) for row, clip in found if clip["split"] == split]
+                builder.add(RowGroup(path, number), of_split)
+
+    def close(self, dataset: str) -> dict[str, BucketClips]:
+        """Clips by split.
+
+        Raises ShardError for kept clips that are in no shard, and FileNotFoundError for shards that are gone.
+        """
+        check_there(self.layout, self.bucket, list(map(storage_path, self.metadata)))
+        if self._missing:
+            raise ShardError(
+                f"{len(self._missing)} kept clips of bucket {self.bucket} are in no shard, such as "
+                f"{min(self._missing)}: run `dreamer curate` to finish them"
+            )
+        stamp = fingerprint(sorted({found["fingerprint"] for found in self.metadata.values()}))
+        return {
+            split: builder.clips(dataset, self.bucket, stamp) for split, builder in self._builders.items()
+        }
+
+
+def _check_shards(recipe: Recipe, curated: Recipe, metadata: dict[str, Row]) -> None:
     """Refuse shards that mean something else than the recipe takes them for, or are older than `curated`."""
-    from pipelines.curation.manifest import precompute_fingerprint
-
-    expected = {
-        "fps": recipe.curation.fps,
-        "text_to_image_sha256": weights_sha256(recipe.models.text_to_image),
-        "image_encoder_sha256": weights_sha256(recipe.models.image_encoder),
-        "fingerprint": precompute_fingerprint(curated),
-    }
+    expected = shard_identity(recipe, precompute_fingerprint(curated))
     meaning = {
         "text_to_image_sha256": "VAE (hash of models.text_to_image)",
         "image_encoder_sha256": "image encoder (hash of models.image_encoder)",
@@ -219,14 +273,3 @@ def _check_shards(recipe: Recipe, curated: Recipe, metadata: dict[str, dict[str,
             raise ShardError(
                 f"{path} does not fit the recipe: {'; '.join(wrong)}. Run `dreamer curate` again."
             )
-
-
-def _check_complete(
-    bucket: str, wanted: dict[str, str], groups: Sequence[tuple[RowGroup, Sequence[str]]]
-) -> None:
-    held = {clip_id for _, ids in groups for clip_id in ids}
-    if missing := sorted(wanted.keys() - held):
-        raise ShardError(
-            f"{len(missing)} kept clips of bucket {bucket} are in no shard, such as {missing[0]}: "
-            "run `dreamer curate` to finish them"
-        )

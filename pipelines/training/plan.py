@@ -1,7 +1,7 @@
 """What is to be trained: each stage with its data, its folder and what it starts from."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from pipelines.fingerprint import fingerprint
 from pipelines.layout import RunLayout
 from pipelines.recipe import Recipe, StageSettings, TrainSettings
 from pipelines.training.checkpoint import CheckpointError, check_identity, differences, whole_checkpoints
-from pipelines.training.index import read_index
+from pipelines.training.index import ClipIndex, read_index
 from pipelines.training.start import MODEL_MARKER, network_hashes, start_fingerprint
 from pipelines.training.stream import training_stream
 
@@ -34,6 +34,7 @@ class StagePlan:
     steps: int
     seed: int  # of the stream and of everything random about its samples
     identity: dict[str, Any]  # what decides the losses; equal, or a checkpoint is refused
+    index: ClipIndex = field(repr=False)  # workers get it with the plan: read once, in one copy for a node
     has_motion_scores: bool
     previous_name: str | None
     previous_model: Path | None  # result of the stage before; None: the image UNet
@@ -97,6 +98,7 @@ def plan_stages(recipe: Recipe, *, limit_steps: int | None = None) -> list[Stage
             steps=steps,
             seed=seed,
             identity=json.loads(json.dumps(identity)),
+            index=index,
             has_motion_scores=index.has_motion_scores,
             previous_name=None if before is None else before.stage.name,
             previous_model=None if before is None else before.model,

@@ -44,7 +44,7 @@ def draw_samples(run: "StageRun") -> None:
     """
     import torch
 
-    buckets = run.index.clips("validation")
+    buckets = run.plan.index.clips("validation")
     if not buckets:
         return
     cuda = [run.group.device] if run.group.device.type == "cuda" else []

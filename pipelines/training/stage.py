@@ -32,7 +32,6 @@ from pipelines.training.ema import Ema
 from pipelines.training.engine import end_engine, start_engine
 from pipelines.training.flops import clip_flop
 from pipelines.training.group import Group
-from pipelines.training.index import ClipIndex, read_index
 from pipelines.training.log import StepLog
 from pipelines.training.partition import Partition
 from pipelines.training.parts import select_trainable, transfer_report
@@ -62,7 +61,6 @@ class StageRun:
     partition: Partition
     ema: Ema
     schedule: NoiseSchedule
-    index: ClipIndex
     stream: SampleStream
     reader_of_validation: RowReader  # the training one belongs to the thread that reads ahead
     log: StepLog | None  # worker 0 writes it
@@ -227,7 +225,7 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
     if checkpoint is not None:
         restore(checkpoint, partition, ema)
         step = checkpoint.position.step
-    index = read_index(recipe, plan.stage)
+    index = plan.index
     stream = training_stream(index, plan.settings, plan.seed)
     reader = RowReader(index.load, index.decode)
     schedule = noise_schedule(plan.stage)
@@ -264,7 +262,6 @@ def open_stage(recipe: Recipe, plan: StagePlan, group: Group, encoders: Encoders
         partition=partition,
         ema=ema,
         schedule=schedule,
-        index=index,
         stream=stream,
         reader_of_validation=RowReader(index.load, index.decode),
         log=log,

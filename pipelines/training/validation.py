@@ -49,7 +49,7 @@ def validation_batches(run: "StageRun") -> list[list[Sample]]:
     """The first `validation_clips` of split `validation`, in batches for all workers together."""
     taken = 0
     batches = []
-    for clips in run.index.clips("validation"):
+    for clips in run.plan.index.clips("validation"):
         number = min(run.settings.validation_clips - taken, len(clips))
         samples = [Sample(taken + i, clips.name, *clips.at(i)) for i in range(number)]
         taken += number

@@ -42,7 +42,6 @@ def run_worker(config: dict[str, Any]) -> None:
     from pipelines.training.allocator import keep_freed_memory
     from pipelines.training.checkpoint import CheckpointError
     from pipelines.training.group import Group, TrainingStoppedError
-    from pipelines.training.index import ShardError
     from pipelines.training.memory import OutOfMemoryError
     from pipelines.training.parts import PartsError
 
@@ -59,7 +58,7 @@ def run_worker(config: dict[str, Any]) -> None:
         _write_stopped(folder, error)
         if group.size > 1:
             raise  # the others wait for this one in an exchange: an error makes Ray end them
-    except (TrainingStoppedError, CheckpointError, ShardError, PartsError) as error:
+    except (TrainingStoppedError, CheckpointError, PartsError) as error:
         if group.rank == 0:
             _write_stopped(folder, error)
     dist.destroy_process_group()  # or gloo sometimes aborts at exit

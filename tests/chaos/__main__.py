@@ -39,8 +39,8 @@ def row(fault: Fault, site: Site) -> tuple[list[str], bool]:
         outcome = fault.strike(site)
     except CannotError as error:
         return [fault.name, f"not tried: {error}", "", ""], True
-    except (AssertionError, RuntimeError) as error:  # the second is a cluster that does not start
-        print(f"{fault.name}: {error}", file=sys.stderr)
+    except Exception as error:  # the others are struck all the same
+        print(f"{fault.name}: {type(error).__name__}: {error}", file=sys.stderr)
         return [fault.name, "**FAILED**", "", ""], False
     if outcome.error:
         print(f"{fault.name}: {outcome.error}", file=sys.stderr)

@@ -91,7 +91,7 @@ def nodes_join_and_leave(site: Site, work: Work) -> Outcome:
     with under_way(site, work, cluster) as (run, command):
         command.wait_for(lambda: in_the_middle(SCORE, run))
         cluster.have(COUNT)
-        command.wait_for(lambda: in_the_middle(work, run))
+        command.wait_for(lambda: in_the_middle(work, run) and first in cluster.at_work(work.worker))
         cluster.remove(first)
         return Outcome("the command went on", *to_the_end(site, command, work, run, work.marks(run)))
 
@@ -117,7 +117,7 @@ def the_object_stores_spill(site: Site, work: Work) -> Outcome:
         cost = to_the_end(site, command, work, run, {})
         spilled = sum(path.stat().st_size for path in cluster.spilled())
     assert spilled > STORE_BYTES
-    return Outcome(f"{spilled / 1e6:.0f} MB spilled, the command went on", *cost)
+    return Outcome(f"{spilled / 1e6:.0f} MB of another job spilled, the command went on", *cost)
 
 
 def the_disk_is_full(site: Site, work: Work) -> Outcome:
@@ -188,6 +188,7 @@ def lost(world: World, work: Work, run: Path, before: Marks) -> str:
     world.check(work.step, run)
     after = work.marks(run)
     again = sum(after[name] != mark for name, mark in before.items())
+    assert again <= work.at_risk, f"{again} {work.unit} of {len(before)} that were done are done again"
     return f"{again} of {len(before)} {work.unit} done again" if again else "nothing"
 
 

@@ -19,6 +19,7 @@ from tests.outcome import check_books, data_hashes, file_hashes
 
 LIMIT_SECONDS = 600.0  # after which a command is taken to hang
 POLL_SECONDS = 0.01
+CHECKPOINT_STEPS, BATCH_CLIPS = 5, 2
 STEPS = ("curate", "train", "evaluate")
 FOLDERS = {"curate": "data", "train": "train", "evaluate": "evaluate"}
 COMMON = {"steps": 12, "learning_rate": 1e-3, "trainable": ["*", "!image.*"]}
@@ -30,7 +31,7 @@ SETTINGS = {
         "workers": 3,
         "cpus_per_worker": 0.6,  # one on a node of one CPU, three on a machine of two
         "global_batch_clips": 6,
-        "checkpoint_every_steps": 5,
+        "checkpoint_every_steps": CHECKPOINT_STEPS,
         "stages": [
             {"name": "low", "tier": "low", **COMMON},
             {"name": "high", "tier": "high", "predict_flow": True, "flow_weight": 0.1, **COMMON},
@@ -40,7 +41,7 @@ SETTINGS = {
         "tier": "low",
         "sets": [{"name": "held_out", "split": "held_out", "clips": 12}],
         "untrained_clips": 0,
-        "batch_clips": 2,
+        "batch_clips": BATCH_CLIPS,
         "cpus_per_worker": 1,
         "sampling": {"steps": 3},
     },
@@ -56,6 +57,7 @@ class Work:
 
     worker: how the titles begin that Ray gives to its processes. marks: what of it a run has done, with
     something that changes when it is done again; each is of one `unit`. begun: marks at its middle.
+    at_risk: how many of them may be done again; they are reported as done when no more are.
     least_nodes: that it is at work on. spare_nodes: that must be there for it to go on without one of them.
     """
 
@@ -65,6 +67,7 @@ class Work:
     worker: str
     marks: Callable[[Path], Marks]
     begun: int = 2
+    at_risk: int = 0
     least_nodes: int = 1
     spare_nodes: int = 0
 
@@ -86,9 +89,24 @@ def _log_lines(run: Path) -> Marks:
 SCORE = Work("scoring", "units", "curate", "ray::Map", _files("data/scores/*.parquet"))
 PRECOMPUTE = Work("precompute", "units", "curate", "ray::MapWorker", _files("data/manifest/*.json"))
 TRAIN = Work(
-    "training", "steps", "train", "ray::RayTrainWorker", _log_lines, begun=7, least_nodes=3, spare_nodes=1
+    "training",
+    "steps",
+    "train",
+    "ray::RayTrainWorker",
+    _log_lines,
+    begun=7,
+    at_risk=CHECKPOINT_STEPS,
+    least_nodes=3,
+    spare_nodes=1,
 )
-EVALUATE = Work("evaluation", "videos", "evaluate", "ray::MapWorker", _files("evaluate/final/videos/*/*.mp4"))
+EVALUATE = Work(
+    "evaluation",
+    "videos",
+    "evaluate",
+    "ray::MapWorker",
+    _files("evaluate/final/videos/*/*.mp4"),
+    at_risk=BATCH_CLIPS,
+)
 
 
 class Command:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from pipelines.training.index import BucketClips, RowGroup
+from pipelines.training.index import BucketClips, ClipsBuilder, RowGroup
 from pipelines.training.stream import ReadAhead, SampleStream, worker_slice
 
 BATCH = 8
@@ -13,12 +13,12 @@ BATCH = 8
 def bucket(
     name: str, clips: int, *, dataset: str = "own", row_group_clips: int = 5, fingerprint: str = "f"
 ) -> BucketClips:
-    ids = [f"{name}-{i}" for i in range(clips)]
-    groups = [
-        (RowGroup(f"{name}.parquet", first), list(enumerate(ids[first : first + row_group_clips])))
-        for first in range(0, clips, row_group_clips)
-    ]
-    return BucketClips.of(dataset, name, fingerprint, groups, {})
+    builder = ClipsBuilder()
+    rows = [{"clip_id": f"{name}-{i}", "motion_score": None} for i in range(clips)]
+    for first in range(0, clips, row_group_clips):
+        group = RowGroup(f"{name}.parquet", first)
+        builder.add(group, list(enumerate(rows[first : first + row_group_clips])))
+    return builder.clips(dataset, name, fingerprint)
 
 
 def stream(*clips: int, seed: int = 0, fingerprint: str = "f") -> SampleStream:
@@ -54,7 +54,7 @@ def test_sample_numbers_have_no_gap_and_no_repetition() -> None:
 def test_every_clip_comes_once_an_epoch_in_a_new_order() -> None:
     one = stream(48)
     first, second = clip_ids(one, range(6), 1), clip_ids(one, range(6, 12), 1)
-    assert Counter(first) == Counter(second) == Counter(one.buckets["b0"].clip_ids)
+    assert Counter(first) == Counter(second) == Counter(one.buckets["b0"].clip_ids.to_pylist())
     assert first != second
     assert first != sorted(first)
 

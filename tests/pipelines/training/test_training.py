@@ -134,7 +134,7 @@ WITHOUT_GRADIENT = ("flow_predictor.laterals.0.bias", "flow_predictor.laterals.1
 
 def test_every_way_of_training_gives_what_a_plain_loop_does(recipe: Recipe, tmp_path: Path) -> None:
     # With most seeds some gradient is so near to zero that its sign is chance; Adam's step has full size.
-    recipe = recipe.model_copy(update={"seed": 4})
+    recipe = recipe.model_copy(update={"seed": 9})
     expected, average = plain_loop(recipe, plan_stages(recipe)[0])
     assert expected[-1] != expected[0]
     for way, settings in WAYS.items():
@@ -355,7 +355,7 @@ def test_a_loss_that_is_no_number_stops_with_the_clips_of_the_batch(
 ) -> None:
     recipe = world.recipe(run_directory, training_models, stages=[STAGE])
     world.write_data(recipe, CLIPS, nan_clip=3)
-    bad = read_index(recipe, recipe.train.stages[0]).clips("train")[0].clip_ids[3]
+    bad = read_index(recipe, recipe.train.stages[0]).clips("train")[0].clip_ids[3].as_py()
     with pytest.raises(TrainingStoppedError, match=rf"loss of step \d+ is nan.*{bad}"):
         world.train_here(recipe)
 
@@ -409,6 +409,6 @@ def test_what_is_left_out_or_repeats_is_said_before_the_start(
 
 def test_kept_clips_without_a_shard_are_refused(recipe: Recipe) -> None:
     manifest = Path(recipe.run_directory) / "data" / "manifest" / "00000.json"
-    manifest.write_text(json.dumps({"shards": []}))
+    manifest.write_text(json.dumps({"unit": 0, "shards": []}))
     with pytest.raises(ShardError, match="14 kept clips of bucket 4x32x32 are in no shard"):
         plan_stages(recipe)

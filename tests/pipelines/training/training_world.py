@@ -22,10 +22,9 @@ from transformers import (
 )
 
 from pipelines.curation.clip_table import SCHEMA, clips_path, write_table
-from pipelines.curation.manifest import precompute_fingerprint
+from pipelines.curation.manifest import precompute_fingerprint, shard_identity
 from pipelines.curation.shards import ShardWriter, array_shapes, encode_row
 from pipelines.layout import RunLayout
-from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe, with_absolute_paths
 from pipelines.training.checkpoint import CheckpointReader, whole_checkpoints
 from pipelines.training.group import Group
@@ -205,7 +204,7 @@ def write_data(
                 table.append(row | {"bucket": bucket, "verdict": "kept"})
             entries += writer.finish()
     layout.manifest.mkdir(parents=True)
-    (layout.manifest / "00000.json").write_text(json.dumps({"shards": entries}))
+    (layout.manifest / "00000.json").write_text(json.dumps({"unit": 0, "shards": entries}))
     write_table(clips_path(layout, 0), pa.Table.from_pylist(table, SCHEMA))
 
 
@@ -225,13 +224,7 @@ def as_curated(recipe: Recipe) -> Path:
 
 def shard_stamp(recipe: Recipe, bucket: str) -> dict[str, Any]:
     """What curation writes into a shard's metadata."""
-    return {
-        "bucket": bucket,
-        "fps": recipe.curation.fps,
-        "fingerprint": precompute_fingerprint(recipe),
-        "text_to_image_sha256": weights_sha256(recipe.models.text_to_image),
-        "image_encoder_sha256": weights_sha256(recipe.models.image_encoder),
-    }
+    return {"bucket": bucket, **shard_identity(recipe, precompute_fingerprint(recipe))}
 
 
 def changed(recipe: Recipe, **train: Any) -> Recipe:

@@ -85,7 +85,7 @@ def clean(
     checkpoints          of finished stages, all but the last: more steps go on from that one
     trials               train/first-N-steps, what `dreamer train --limit-steps` left, models and all
     unfinished files     what a killed command was writing
-    unfinished uploads   parts of what a killed command was sending to a bucket
+    unfinished uploads   parts of what a killed command was sending to a bucket, a day ago or longer
 
     Everything else stays: models, metrics, logs, samples, videos, current shards, the clip table, MLflow.
     Going back to the other settings computes their shards and scores again. A run that a command works on is

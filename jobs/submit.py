@@ -19,7 +19,7 @@ from jobs.sealed import OPEN_SEALED, SEALED, seal
 from jobs.shell import Summary
 from pipelines.recipe import Recipe, RecipeError, with_absolute_paths
 from pipelines.recipe_file import load_recipe
-from pipelines.secrets import holds_password
+from pipelines.secrets import holds_secret
 from pipelines.tracking import flat
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def submit_command(address: str, submission: Submission) -> Summary:
     """
     recipe = None if submission.recipe is None else load_recipe(*submission.recipe)
     _refuse_relative_paths(submission.paths, recipe)
-    _refuse_passwords([*submission.options, *submission.values])
+    _refuse_secrets([*submission.options, *submission.values])
     runtime = runtime_environment(submission.variables)
     with working_tree(recipe) as folder:
         client = connect(address)
@@ -158,12 +158,12 @@ def _refuse_relative_paths(paths: dict[str, str], recipe: Recipe | None) -> None
         )
 
 
-def _refuse_passwords(arguments: list[str]) -> None:
+def _refuse_secrets(arguments: list[str]) -> None:
     """A job's command line is shown to everyone who may look at the cluster."""
     for argument in arguments:
-        if holds_password(argument):
+        if holds_secret(argument):
             name = argument.partition("=")[0]
             raise RecipeError(
-                f"{name}: it holds a password, and a job's command line can be read by all: write ${{NAME}} "
-                "in its place and hand the variable on with --env NAME"
+                f"{name}: it holds a password or token, and a job's command line can be read by all: write "
+                "${NAME} in its place and hand the variable on with --env NAME"
             )

@@ -3,20 +3,31 @@
 import os
 import re
 
-PASSWORD = re.compile(r"://[^/\s:@]*:(?P<password>[^/\s@]+)@")
+# Up to the last @: passwords that nobody encoded have / and @ in them. Digits alone are a port.
+PASSWORD = re.compile(r"://[^/?#\s:@]*:(?!\d+(?:[/?#]|$))(?P<secret>[^\s'\"<>]+)@")
 USER = re.compile(r"://[^/\s@]+@")
+WEB_USER = re.compile(r"https?://(?P<secret>[^/?#\s:@]+)@")  # a token, mostly
 QUERY = re.compile(r"(?P<address>://[^\s?'\"<>]+)\?[^\s'\"<>]+")
+SIGNED = re.compile(
+    r"[?&][^=&\s]*(?:sig|token|key|secret|passw|pwd|credential|auth)[^=&\s]*=(?P<secret>[^&\s]+)", re.I
+)
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def holds_password(text: str) -> bool:
-    """Whether an address in the text has a password itself, and not the name of a variable (`${NAME}`)."""
-    return any(not VARIABLE.fullmatch(found["password"]) for found in PASSWORD.finditer(text))
+def holds_secret(text: str) -> bool:
+    """Whether an address in the text has a password, token or signature itself, and not as `${NAME}`."""
+    if "://" not in text:
+        return False
+    named = VARIABLE.sub("${}", text)
+    found = (match["secret"] for kind in (PASSWORD, WEB_USER, SIGNED) for match in kind.finditer(named))
+    return any(not secret.startswith("${}") for secret in found)
 
 
 def without_secrets(text: str) -> str:
     """The text with users, passwords and queries of its addresses struck out."""
-    return QUERY.sub(r"\g<address>?...", USER.sub("://...@", text))
+    for kind in (PASSWORD, USER):
+        text = kind.sub("://...@", text)
+    return QUERY.sub(r"\g<address>?...", text)
 
 
 def missing_variables(text: str) -> list[str]:

@@ -3,12 +3,17 @@
 A process that is killed in the middle of one leaves it. Google's end by themselves after a week.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pipelines.storage import file_system, is_remote
+
+log = logging.getLogger(__name__)
+OLD = timedelta(days=1)  # no file that we write takes so long, so nobody is at it any more
 
 
 @dataclass(frozen=True)
@@ -20,20 +25,33 @@ class Upload:
 
 
 def unfinished_uploads(folder: Path) -> Iterator[Upload]:
-    """Those to a folder and its folders; none but on `s3://`."""
+    """Those to a folder and its folders that began more than a day ago; none but on `s3://`.
+
+    Where the right to list them is missing, a warning says so.
+    """
     if not is_remote(folder) or not str(folder).startswith("s3://"):
         return
     fs, key = file_system(folder)
     bucket, _, prefix = f"{key}/".partition("/")
     request = {"Bucket": bucket, "Prefix": prefix}
-    for found in _listed(fs, "list_multipart_uploads", "Uploads", ("KeyMarker", "UploadIdMarker"), request):
-        yield Upload(folder / found["Key"].removeprefix(prefix), found["UploadId"])
+    markers = ("KeyMarker", "UploadIdMarker")
+    try:
+        for found in _listed(fs, "list_multipart_uploads", "Uploads", markers, request):
+            if datetime.now(UTC) - found["Initiated"] > OLD:
+                yield Upload(folder / found["Key"].removeprefix(prefix), found["UploadId"])
+    except PermissionError as error:
+        log.warning("uploads that were not ended are not looked for in %s: %s", folder, error)
 
 
 def uploaded_bytes(upload: Upload) -> int:
-    """Of the parts that are there."""
+    """Of the parts that are there; 0 when it was ended meanwhile."""
     fs, request = _request(upload)
-    return sum(part["Size"] for part in _listed(fs, "list_parts", "Parts", ("PartNumberMarker",), request))
+    try:
+        return sum(
+            part["Size"] for part in _listed(fs, "list_parts", "Parts", ("PartNumberMarker",), request)
+        )
+    except FileNotFoundError:
+        return 0
 
 
 def end_upload(upload: Upload) -> None:

@@ -23,7 +23,20 @@ WEB_SCHEMES = ("http", "https")
 BUCKET_SCHEMES = ("s3", "gs")
 REMOTE_SCHEMES = (*WEB_SCHEMES, *BUCKET_SCHEMES)
 EVERY_NETWORK = ("0.0.0.0/0", "::/0")
-NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last four bytes
+# An IPv4 address in the last four bytes: RFC 6052, 8215, 2765 and 4291. The second may be of any network.
+EMBEDDING = [
+    ipaddress.ip_network(network)
+    for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")
+]
+# Not public, though the registries, or those that this Python knows, do not say so.
+NOT_PUBLIC = [
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # special purposes
+        "168.63.129.16/32",  # Azure's own server in every virtual network
+        "fec0::/10",  # site-local, which nobody gives out any more
+    )
+]
 
 
 class PrivateAddressError(Exception):
@@ -139,7 +152,11 @@ def may_connect(host: str, private_networks: tuple[str, ...]) -> bool:
     address = _plain(ipaddress.ip_address(host.partition("%")[0]))
     if any(address in ipaddress.ip_network(network, strict=False) for network in private_networks):
         return True
-    return address.is_global and not address.is_multicast
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not any(address in network for network in NOT_PUBLIC)
+    )
 
 
 def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Any:
@@ -147,4 +164,7 @@ def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Any:
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour
-    return inner or (ipaddress.IPv4Address(address.packed[-4:]) if address in NAT64 else address)
+    itself = address.is_loopback or address.is_unspecified
+    if inner is None and not itself and any(address in network for network in EMBEDDING):
+        inner = ipaddress.IPv4Address(address.packed[-4:])
+    return inner or address

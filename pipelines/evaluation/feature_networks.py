@@ -74,14 +74,14 @@ def _fetch(network: NetworkFile, kept: Path) -> None:
             with whole_file(kept) as partial:
                 shutil.copyfile(fetched, partial)
     except DecoderError as error:
-        raise FeatureNetworkError(f"{network.file} cannot be fetched: {error.reason}") from error
+        raise FeatureNetworkError(f"{network.shown} cannot be fetched: {error.reason}") from error
 
 
 def _check(path: Path, network: NetworkFile) -> None:
     found = file_sha256(str(path))
     if found != network.sha256:
         raise FeatureNetworkError(
-            f"{network.file} has the SHA-256 {found}, but the recipe pins {network.sha256}: get the pinned "
+            f"{network.shown} has the SHA-256 {found}, but the recipe pins {network.sha256}: get the pinned "
             "file, or write the found hash into the recipe if this is the network that is meant"
         )
 
@@ -97,8 +97,8 @@ class Torchscript:
         try:
             self.module: Any = torch.jit.load(str(path), map_location=device).eval()
         except RuntimeError as error:
-            raise FeatureNetworkError(f"{network.file} is no TorchScript file: {error}") from error
-        self.file, self.sha256, self.device = network.file, network.sha256, device
+            raise FeatureNetworkError(f"{network.shown} is no TorchScript file: {error}") from error
+        self.shown, self.sha256, self.device = network.shown, network.sha256, device
 
     @torch.inference_mode()
     def __call__(self, *inputs: torch.Tensor, **options: bool) -> np.ndarray:
@@ -106,10 +106,10 @@ class Torchscript:
         try:
             answer = self.module(*(tensor.to(self.device) for tensor in inputs), **options)
         except RuntimeError as error:  # TorchScript's own errors, of arguments too, are these
-            raise FeatureNetworkError(f"{self.file} cannot be called as it must be: {error}") from error
+            raise FeatureNetworkError(f"{self.shown} cannot be called as it must be: {error}") from error
         if not isinstance(answer, torch.Tensor) or answer.shape[:1] != (1,):
             raise FeatureNetworkError(
-                f"{self.file} must give a row for each video, not {getattr(answer, 'shape', type(answer))}"
+                f"{self.shown} must give a row for each video, not {getattr(answer, 'shape', type(answer))}"
             )
         return answer.flatten().float().cpu().numpy()
 
@@ -154,7 +154,7 @@ class C3dClasses:
         found = self.network(_batch_of_one(first_frames(frames, self.frame_count)))
         if found.min() < -1e-4 or abs(float(found.sum()) - 1) > 1e-3:
             raise FeatureNetworkError(
-                f"{self.network.file} must give probabilities, but a row sums to {found.sum():.4g}, least "
+                f"{self.network.shown} must give probabilities, but a row sums to {found.sum():.4g}, least "
                 f"value {found.min():.4g}; save the network with its softmax"
             )
         return found
@@ -238,7 +238,7 @@ class LpipsDistance:
         found = self.network(*(picture.float() / 127.5 - 1 for picture in pictures))
         if found.size != 1:
             raise FeatureNetworkError(
-                f"{self.network.file} must give one distance for a pair of pictures, not {found.size}"
+                f"{self.network.shown} must give one distance for a pair of pictures, not {found.size}"
             )
         return float(found[0])
 

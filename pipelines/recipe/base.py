@@ -1,6 +1,7 @@
 """What all sections of a recipe are made of."""
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -14,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipelines.secrets import holds_password, without_secrets
+from pipelines.secrets import holds_secret, without_secrets
 from pipelines.storage import SCHEMES
 
 
@@ -36,18 +37,30 @@ class RecipeError(ValueError):
     """A recipe that cannot be run; the message names every fault and its mend."""
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """All that is text in a setting, but for settings within, which look for themselves."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from _texts(each)
+
+
 class Settings(BaseModel):
     # Defaults too: 8 for a float would be written as 8, and 8.0 once it was read back from a file.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     @model_validator(mode="after")
-    def _no_passwords(self) -> Self:
+    def _no_secrets(self) -> Self:
         """Recipes are kept with runs, shown and passed on."""
         for name, value in self:
-            if isinstance(value, str) and holds_password(value):
+            if any(map(holds_secret, _texts(value))):
                 raise ValueError(
-                    f"{name}: recipes are kept and shown, so they hold no password; write ${{NAME}} in its "
-                    "place and export NAME"
+                    f"{name}: recipes are kept and shown, so they hold no password, token or signature. For "
+                    "buckets they are in the environment (AWS_ACCESS_KEY_ID and the like); in tracking.uri "
+                    "write ${NAME} in its place and export NAME"
                 )
         return self
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipelines.recipe.base import FolderName, Fraction, Settings, refuse_doubles
+from pipelines.secrets import without_secrets
 
 
 class SamplingSettings(Settings):
@@ -48,6 +49,11 @@ class NetworkFile(Settings):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
         description="of the file, 64 hex digits as `sha256sum` prints them"
     )
+
+    @property
+    def shown(self) -> str:
+        """The file in messages."""
+        return without_secrets(self.file)
 
 
 class FeatureNetworkSettings(Settings):

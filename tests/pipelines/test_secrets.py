@@ -8,7 +8,7 @@ import pytest
 from pipelines.preflight.place import tracking_faults
 from pipelines.recipe import RecipeError
 from pipelines.recipe_file import load_recipe
-from pipelines.secrets import holds_password, without_secrets
+from pipelines.secrets import holds_secret, without_secrets
 from pipelines.tracking import open_experiment, tracking_uri
 
 
@@ -19,6 +19,9 @@ from pipelines.tracking import open_experiment, tracking_uri
         ("https://me:pass@a.org/v.mp4", "https://...@a.org/v.mp4"),
         ("404 of 'https://a.org/v.mp4?X-Signature=pass&b=1'", "404 of 'https://a.org/v.mp4?...'"),
         ('{"uri": "s3://a/v.mp4?versionId=pass", "b": 1}', '{"uri": "s3://a/v.mp4?...", "b": 1}'),
+        ("of postgresql://me:pa/ss@db/x, or", "of postgresql://...@db/x, or"),
+        ("'redis://:p@ss@host:6379/0'", "'redis://...@host:6379/0'"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
         ("what? a path /v.mp4 and me@a.org", "what? a path /v.mp4 and me@a.org"),
     ],
 )
@@ -32,10 +35,16 @@ def test_users_passwords_and_queries_are_struck_out(text: str, shown: str) -> No
         ("tracking.uri", "http://me:planted@host/x"),
         ("data.table", "s3://me:planted@host/x"),
         ("evaluate.watermark", "s3://me:planted@host/x"),
+        ("tracking.uri", "https://planted@host/"),
+        ("tracking.uri", "http://host:5000/?token=planted"),
+        ("tracking.uri", "postgresql://mlflow:planted/ss@host/db"),
+        ("tracking.uri", "postgresql://${NAME}:planted@host/db"),
+        ("data.more_roots", '["s3://host/x", "s3://me:planted@host/x"]'),
+        ("models.text_to_image", "https://host/x?a=1&X-Amz-Signature=planted"),
     ],
 )
 def test_a_recipe_with_a_password_is_refused_without_a_word_of_it(setting: str, address: str) -> None:
-    with pytest.raises(RecipeError, match=r"write \$\{NAME\} in its place") as caught:
+    with pytest.raises(RecipeError, match=r"hold no password, token or signature") as caught:
         load_recipe("demo", (f"{setting}={address}",))
     assert "planted" not in str(caught.value) + str(caught.value.__cause__)
 
@@ -61,8 +70,22 @@ def test_a_variable_stands_for_a_secret_and_only_its_name_is_kept(
     assert "planted/" not in json.dumps(recipe.model_dump(mode="json"))
 
 
-def test_a_password_is_told_from_the_name_of_a_variable_and_from_a_port() -> None:
-    assert holds_password("postgresql://mlflow:pass@host/db")
-    assert holds_password("redis://:pass@host")
-    for harmless in ("http://host:5000/a@b", "postgresql://mlflow:${DB}@host/db", "http://me@host", "a:b@c"):
-        assert not holds_password(harmless)
+def test_a_secret_is_told_from_the_name_of_a_variable_and_from_a_port() -> None:
+    secret = (
+        "postgresql://mlflow:pass@host/db",
+        "postgresql://${USER}:pass@host/db",
+        "redis://:pass@host",
+        "redis://:12345@host",
+        "https://token@host/x",
+        "https://host/x?b=1&sig=abc",
+    )
+    harmless = (
+        "http://host:5000/a@b",
+        "postgresql://mlflow:${DB}@host/db?application_name=a@b",
+        "postgresql://mlflow@host/db?sslmode=require",
+        "https://host/x?versionId=1",
+        "https://host/x?token=${TOKEN}",
+        "a:b@c",
+    )
+    assert [text for text in secret if not holds_secret(text)] == []
+    assert [text for text in harmless if holds_secret(text)] == []

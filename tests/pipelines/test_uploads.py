@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def test_a_file_whose_sending_is_killed_is_not_there_and_its_parts_can_be_ended(
     assert (left.path, uploaded_bytes(left)) == (run / "model", SENT_BYTES)
     end_upload(left)
     end_upload(left)  # which somebody else has done
+    assert uploaded_bytes(left) == 0
     assert list(unfinished_uploads(run)) == []
     assert (run / "model").read_text() == "the one before"
 
@@ -71,3 +73,33 @@ def test_uploads_are_those_of_the_run_alone_and_all_of_them(
 
 def test_folders_have_none(tmp_path: Path) -> None:
     assert list(unfinished_uploads(tmp_path)) == []
+
+
+def test_an_upload_of_today_may_be_at_work_and_is_let_be(
+    storage: FaultyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = storage_path("s3://runs/today")
+    begin_upload(run / "model")
+    fs, _ = file_system(run)
+    call = fs.call_s3
+
+    def began_now(name: str, **asked: Any) -> dict[str, Any]:  # the server says 2010 of all
+        told = call(name, **asked)
+        return told | {"Uploads": [each | {"Initiated": datetime.now(UTC)} for each in told["Uploads"]]}
+
+    assert len(list(unfinished_uploads(run))) == 1
+    monkeypatch.setattr(fs, "call_s3", began_now)
+    assert list(unfinished_uploads(run)) == []
+
+
+def test_without_the_right_to_list_them_a_warning_says_so(
+    storage: FaultyStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = storage_path("s3://runs/forbidden")
+
+    def refuse(name: str, **asked: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(file_system(run)[0], "call_s3", refuse)
+    assert list(unfinished_uploads(run)) == []
+    assert "are not looked for in s3://runs/forbidden: Access Denied" in caplog.text

@@ -48,8 +48,9 @@ def connect(address: str) -> Any:
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
+        wanted = "a token" if cluster_token() is None else "another token"
         raise JobError(
-            f"the cluster at {address} wants another token: {str(error).splitlines()[0]}\n{TOKEN_HELP}"
+            f"the cluster at {address} wants {wanted}: {str(error).splitlines()[0]}\n{TOKEN_HELP}"
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise JobError(

@@ -22,7 +22,7 @@ from werkzeug.serving import make_server
 from pipelines.storage import file_system
 from pipelines.uploads import Upload
 
-FAULTS = ("error 500", "slow down", "no answer", "slow reading")
+FAULTS = ("error 500", "slow down", "no answer", "slow reading", "stalled reading", "cut short")
 ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>planted</Message></Error>"
 PATIENCE_SECONDS = 1.5  # of clients; they wait 15 s by default
 SILENT_SECONDS = PATIENCE_SECONDS + 0.5
@@ -65,13 +65,17 @@ class FaultyStorage:
             time.sleep(SILENT_SECONDS)
         body = b"".join(self.storage(environ, start_response))
         self.sent_bytes += len(body)
-        return trickle(body) if fault == "slow reading" else [body]
+        if fault == "slow reading":
+            return trickle(body, SLOW_SECONDS)
+        if fault == "stalled reading":
+            return trickle(body, SILENT_SECONDS)
+        return [body[: len(body) // 2] if fault == "cut short" else body]
 
 
-def trickle(body: bytes) -> Iterator[bytes]:
+def trickle(body: bytes, seconds: float) -> Iterator[bytes]:
     size = max(1, -(-len(body) // SLOW_PIECES))
     for start in range(0, len(body), size):
-        time.sleep(SLOW_SECONDS)
+        time.sleep(seconds)
         yield body[start : start + size]
 
 

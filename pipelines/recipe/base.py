@@ -24,6 +24,8 @@ def _place(text: str) -> str:
     if separator and scheme not in SCHEMES:
         shown = without_secrets(text)
         raise ValueError(f"{shown} is no place: give a folder, or an address in a bucket (s3://, gs://)")
+    if separator and set(text) & set("*?["):
+        raise ValueError(f"{without_secrets(text)}: in a bucket, names with *, ? or [ are taken for patterns")
     return text
 
 

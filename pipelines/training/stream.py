@@ -69,19 +69,24 @@ class SampleStream:
         self._epoch = lru_cache(maxsize=2 * len(self.buckets))(self._epoch_uncached)
 
     def batch(self, index: int) -> list[Sample]:
-        """Samples of global batch `index` (from 0), in order of their global sample numbers."""
+        """Samples of global batch `index` (from 0), in order of their global sample numbers.
+
+        Within a batch they are in the order of the shards: a worker's share lies in few row groups, which it
+        reads whole.
+        """
         round_number, turn = divmod(index, sum(self.turns.values()))
         order, earlier = self._round(round_number)
         name = order[turn]
         first = (round_number * self.turns[name] + earlier[turn]) * self.batch_samples
+        chosen = sorted(self._clip(name, first + i) for i in range(self.batch_samples))
+        clips = self.buckets[name]
         return [
-            self._sample(index * self.batch_samples + i, name, first + i) for i in range(self.batch_samples)
+            Sample(index * self.batch_samples + i, name, *clips.at(clip)) for i, clip in enumerate(chosen)
         ]
 
-    def _sample(self, number: int, bucket: str, position: int) -> Sample:
-        clips = self.buckets[bucket]
-        epoch, place = divmod(position, len(clips))
-        return Sample(number, bucket, *clips.at(int(self._epoch(bucket, epoch)[place])))
+    def _clip(self, bucket: str, position: int) -> int:
+        epoch, place = divmod(position, len(self.buckets[bucket]))
+        return int(self._epoch(bucket, epoch)[place])
 
     def _round_uncached(self, round_number: int) -> tuple[list[str], list[int]]:
         """Whose turn it is throughout a round, and how many turns of it that bucket had before."""

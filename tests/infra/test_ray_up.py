@@ -1,18 +1,22 @@
 """The files for `ray up`: Ray's own check, the clouds' own, and what the project needs of them."""
 
 import importlib.util
+import json
+import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
+import boto3
 import botocore.session
 import google.cloud
 import pytest
 import yaml
 from botocore.validate import ParamValidator
 from google.protobuf import json_format
+from moto import mock_aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
@@ -167,6 +171,41 @@ def test_training_nodes_stand_side_by_side_and_are_joined_by_efa():
     assert google_train["node_config"]["resourcePolicies"]
 
 
+def test_every_node_has_a_role_that_opens_the_bucket_and_the_head_may_hand_it_on():
+    text = (ROOT / "infra" / "README.md").read_text()
+    groups = {
+        cloud: yaml.safe_load(file.read_text())["available_node_types"] for cloud, file in FILES.items()
+    }
+    documents = {
+        name: json.loads(found) for name, found in re.findall(r"^    (\w+)='(\{.*?\})'$", text, re.M | re.S)
+    }
+    roles = re.search(r"for name in (.*); do", text)[1].split()
+    with mock_aws():
+        iam = boto3.client("iam", region_name="us-west-2")
+        for name in roles:  # as the commands do; a policy that is none is refused
+            iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(documents["trust"]))
+            for policy in ("bucket", "start"):
+                document = json.dumps(documents[policy])
+                iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=document)
+    profiles = {
+        name: kind["node_config"]["IamInstanceProfile"]["Name"] for name, kind in groups["aws"].items()
+    }
+    head, worker = roles
+    assert profiles.pop("head") == head
+    assert set(profiles.values()) == {worker}
+    allowed = {each["Action"]: each["Resource"] for each in documents["start"]["Statement"]}
+    assert allowed["iam:PassRole"].endswith(f":role/{worker}")
+    assert "ssm:GetParameters" in allowed  # for the images' names
+    assert all(
+        "resolve:ssm:/aws/service/" in kind["node_config"]["ImageId"] for kind in groups["aws"].values()
+    )
+    accounts = [
+        kind["node_config"].get("serviceAccounts") for name, kind in groups["gcp"].items() if name != "head"
+    ]
+    (name,) = re.findall(r"service-accounts create (\S+)", text)
+    assert {account["email"].partition("@")[0] for (account,) in accounts} == {name}
+
+
 def commands(cloud: str, key: str) -> list[str]:
     return yaml.safe_load(FILES[cloud].read_text())[key]
 
@@ -191,15 +230,16 @@ def test_both_clouds_have_the_same_groups_and_set_nodes_up_alike():
 def test_nodes_install_what_setup_needs_whatever_is_there(tmp_path):
     """Stock images have some of it: each of them would be missed later, by `make setup`."""
     sudo = tmp_path / "sudo"
-    sudo.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    # The first time another apt holds the lock.
+    sudo.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n[ $(wc -l < {tmp_path}/asked) -gt 1 ]\n')
     sudo.chmod(0o755)
     for name in ("g++", "make", "python3.12"):
         (tmp_path / name).symlink_to(sudo)
+    (tmp_path / "sleep").symlink_to("/bin/true")
     install = commands("aws", "setup_commands")[0]
     subprocess.run(["bash", "-c", install], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
-    update, *others = (tmp_path / "asked").read_text().splitlines()
-    assert update == "apt-get update"
-    (asked,) = others
+    locked, update, asked = (tmp_path / "asked").read_text().splitlines()
+    assert locked == update == "apt-get update"
     assert {"install", "g++", "make", "python3.12-venv", "python3.12-dev"} <= set(asked.split())
 
 

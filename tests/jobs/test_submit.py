@@ -26,8 +26,9 @@ from tests.ray_head import ray_head
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[tuple[str, dict[str, str]]]:
-    with ray_head() as found:
-        yield found
+    with ray_head() as (address, environment):
+        # Of the cluster alone: who has a token is not asked for more.
+        yield address, {name: value for name, value in environment.items() if name != "RAY_AUTH_MODE"}
 
 
 def dreamer(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -170,7 +171,7 @@ def test_a_job_is_listed_followed_left_and_stopped(head):
     address, environment = head
     where = {**environment, "RAY_ADDRESS": address}
     other = ["ray", "job", "submit", "--no-wait", "--submission-id", "other", "--", "true"]
-    subprocess.run(other, check=True, capture_output=True, env=where)
+    subprocess.run(other, check=True, capture_output=True, env={**where, "RAY_AUTH_MODE": "token"})
     command = [sys.executable, "-m", "jobs.cli", "benchmark", "filters", "stock", "--count", "100000"]
     command += ["data.table=/no/videos.csv", "run_directory=/no/run", "--submit", address, "--json"]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment) as following:
@@ -213,6 +214,8 @@ def test_a_wrong_token_is_refused_with_what_to_do(head, tmp_path: Path):
     done = submit(address, {**environment, "RAY_AUTH_TOKEN_PATH": str(token)}, *arguments)
     assert done.returncode == 1
     assert "wants another token" in done.stderr
+    nowhere = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    assert "wants a token: " in submit(address, {**environment, **nowhere}, *arguments).stderr
     assert "Traceback" not in done.stderr
 
 

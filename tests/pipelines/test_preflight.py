@@ -227,6 +227,11 @@ def test_a_root_that_is_an_address_of_the_web_is_refused(recipe):
         recipe("data.root=https://b/videos")
 
 
+def test_an_address_that_would_be_taken_for_a_pattern_is_refused(recipe):
+    with pytest.raises(RecipeError, match=r"run_directory: .*s3://b/run\[1\]: .*taken for patterns"):
+        recipe("run_directory=s3://b/run[1]")
+
+
 def test_a_table_with_a_broken_line_is_refused_with_its_number(recipe, tmp_path: Path):
     table = tmp_path / "videos.jsonl"
     good = {"videoid": "1", "contentUrl": "1.mp4", "name": "", "split": "train", "sprites": "", "camera": ""}

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,8 +38,8 @@ def storage() -> Iterator[FaultyStorage]:
 
 @pytest.fixture
 def run(storage: FaultyStorage, request: pytest.FixtureRequest) -> Path:
-    storage.share, storage.faults = 0.0, FAULTS
-    return storage_path(f"s3://runs/{request.node.name}")
+    storage.share, storage.faults, storage.struck = 0.0, FAULTS, lambda request: True
+    return storage_path(f"s3://runs/{request.node.name.translate(str.maketrans('[]', '()'))}")
 
 
 def fail(partial: Path) -> None:
@@ -118,6 +118,32 @@ def test_big_files_go_in_parts_through_faults_and_leave_no_half_ones(
     storage.share = 0.0
     fs, _ = file_system(run)
     assert fs.call_s3("list_multipart_uploads", Bucket="runs").get("Uploads", []) == []
+
+
+def fetched(path: Path) -> bytes:
+    with local_copy(path) as copy:
+        return copy.read_bytes()
+
+
+def many(path: Path) -> bytes:
+    (found,) = read_many([path])
+    return found
+
+
+@pytest.mark.parametrize("fault", ["stalled reading", "cut short"])
+@pytest.mark.parametrize("read", [Path.read_bytes, fetched, many])
+def test_an_answer_that_does_not_come_whole_is_asked_for_again(
+    run: Path, storage: FaultyStorage, fault: str, read: Callable[[Path], bytes]
+) -> None:
+    write_text(run / "a", "whole" * 1000)
+    first = iter([True])
+    storage.share, storage.faults = 1.0, (fault,)
+    storage.struck = lambda request: (
+        request["REQUEST_METHOD"] == "GET" and request["PATH_INFO"].endswith("/a") and next(first, False)
+    )
+    before = storage.planted[fault]
+    assert read(run / "a") == b"whole" * 1000
+    assert storage.planted[fault] == before + 1
 
 
 def test_a_table_s_row_groups_are_read_without_the_others(run: Path, storage: FaultyStorage) -> None:

@@ -64,6 +64,13 @@ def test_clips_of_distant_row_groups_mix() -> None:
     assert max(len({sample.group for sample in one.batch(i)}) for i in range(10)) > 4
 
 
+def test_a_workers_share_lies_in_few_row_groups() -> None:
+    one = SampleStream([bucket("b", 1000, row_group_clips=16)], seed=0, batch_samples=64)
+    shares = [worker_slice(one.batch(i), rank, 8) for i in range(10) for rank in range(8)]
+    groups = [len({sample.group for sample in share}) for share in shares]  # of 8 clips each
+    assert sum(groups) / len(groups) < 3
+
+
 def test_a_batch_is_of_one_bucket_and_the_smallest_bucket_has_its_turn() -> None:
     one = stream(83, 3)
     batches = [{sample.bucket for sample in one.batch(i)} for i in range(22)]

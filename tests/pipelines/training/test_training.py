@@ -134,7 +134,7 @@ WITHOUT_GRADIENT = ("flow_predictor.laterals.0.bias", "flow_predictor.laterals.1
 
 def test_every_way_of_training_gives_what_a_plain_loop_does(recipe: Recipe, tmp_path: Path) -> None:
     # With most seeds some gradient is so near to zero that its sign is chance; Adam's step has full size.
-    recipe = recipe.model_copy(update={"seed": 9})
+    recipe = recipe.model_copy(update={"seed": 7})
     expected, average = plain_loop(recipe, plan_stages(recipe)[0])
     assert expected[-1] != expected[0]
     for way, settings in WAYS.items():

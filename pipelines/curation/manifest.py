@@ -5,7 +5,7 @@ It is asked by every stage and every worker, most of which need no network: noth
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,16 +140,16 @@ def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
     paths = []
     for entry in manifest_entries(layout):
         paths += [layout.data / shard["file"] for shard in entry["shards"] if shard["bucket"] == bucket]
-    check_there(layout, bucket, paths)
+    check_there(layout.shards(bucket), (path.name for path in paths))
     return paths
 
 
-def check_there(layout: RunLayout, bucket: str, paths: Sequence[Path]) -> None:
-    """Raises FileNotFoundError when one of a bucket's shards is gone."""
-    there = file_sizes(layout.shards(bucket))
-    missing = [path for path in paths if path.name not in there]
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} shards of the manifest are gone, such as {missing[0]}")
+def check_there(folder: Path, names: Iterable[str]) -> None:
+    """Raises FileNotFoundError when one of these shards of a bucket is gone."""
+    there = file_sizes(folder)
+    if missing := [name for name in names if name not in there]:
+        shown = folder / missing[0]
+        raise FileNotFoundError(f"{len(missing)} shards of the manifest are gone, such as {shown}")
 
 
 def manifest_entries(layout: RunLayout) -> Iterator[dict[str, Any]]:

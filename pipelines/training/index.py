@@ -46,8 +46,8 @@ class BucketClips:
     groups: list[RowGroup]
     spans: np.ndarray  # (groups, 2): first clip of each row group, and one past its last
     rows: np.ndarray  # (clips,): row within the row group
-    clip_ids: pa.Array
-    motion_scores: pa.Array
+    clip_ids: pa.ChunkedArray
+    motion_scores: pa.ChunkedArray
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ class ClipsBuilder:
 
     def clips(self, dataset: str, bucket: str, stamp: str) -> BucketClips:
         self._pack()
-        table = pa.concat_tables(self._packed).combine_chunks()
+        table = pa.concat_tables(self._packed)
         ends = np.array(self._ends, np.int64)
         return BucketClips(
             dataset=dataset,
@@ -100,8 +100,8 @@ class ClipsBuilder:
             groups=self._groups,
             spans=np.stack((np.concatenate(([0], ends))[:-1], ends), axis=1),
             rows=np.array(self._rows, np.int32),
-            clip_ids=pa.concat_arrays(table["clip_id"].chunks),
-            motion_scores=pa.concat_arrays(table["motion_score"].chunks),
+            clip_ids=table["clip_id"],
+            motion_scores=table["motion_score"],
         )
 
 
@@ -242,7 +242,7 @@ class _BucketReader:
 
         Raises ShardError for kept clips that are in no shard, and FileNotFoundError for shards that are gone.
         """
-        check_there(self.layout, self.bucket, list(map(storage_path, self.metadata)))
+        check_there(self.layout.shards(self.bucket), (path.rpartition("/")[2] for path in self.metadata))
         if self._missing:
             raise ShardError(
                 f"{len(self._missing)} kept clips of bucket {self.bucket} are in no shard, such as "

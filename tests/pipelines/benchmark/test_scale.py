@@ -33,6 +33,7 @@ def test_every_step_says_what_it_took(summary):
     assert steps["made up: table"]["bytes"] > 100 * ROWS
     assert steps["divide"]["files"] == 17  # of 16 units, and their stamp
     assert steps["divide again"]["files"] == 0
+    assert "clips to train on" in steps
     assert steps["query"]["files"] == steps["captions"]["files"] == 16
     assert 0.05 < summary["driver_baseline_gb"] < summary["driver_peak_gb"] < 1
 

@@ -9,7 +9,7 @@ USER = re.compile(r"://[^/\s@]+@")
 WEB_USER = re.compile(r"https?://(?P<secret>[^/?#\s:@]+)@")  # a token, mostly
 QUERY = re.compile(r"(?P<address>://[^\s?'\"<>]+)\?[^\s'\"<>]+")
 SIGNED = re.compile(
-    r"[?&][^=&\s]*(?:sig|token|key|secret|passw|pwd|credential|auth)[^=&\s]*=(?P<secret>[^&\s]+)", re.I
+    r"[?&][^=&\s]*(?:sig|token|key|secret|passw|pwd|credential|auth(?!or))[^=&\s]*=(?P<secret>[^&\s]+)", re.I
 )
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
 

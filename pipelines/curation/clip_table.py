@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         ("fingerprint", pa.string()),
     ]
 )
+JOINED_AT_ONCE = 500  # units; a table of a few rows takes 60 kB
 
 
 def clip_id(source_id: str, start_seconds: float, end_seconds: float) -> str:
@@ -88,12 +89,16 @@ def read_clips(
     """
     wanted = {name: value for name, value in (("split", split), ("verdict", verdict)) if value}
     names = columns or SCHEMA.names
-    tables = []
+    parts: list[pa.Table] = []
+    tables: list[pa.Table] = []
     for _, table in clip_tables(layout, [*names, *(wanted.keys() - set(names))]):
         for name, value in wanted.items():
             table = table.filter(pc.equal(table[name], value))
         tables.append(table.select(names))
-    table = pa.concat_tables(tables)
+        if len(tables) == JOINED_AT_ONCE:
+            parts.append(pa.concat_tables(tables).combine_chunks())
+            tables.clear()
+    table = pa.concat_tables([*parts, *tables])
     return table.sort_by([("clip_id", "ascending"), ("source_id", "ascending")])
 
 

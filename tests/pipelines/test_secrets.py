@@ -83,7 +83,7 @@ def test_a_secret_is_told_from_the_name_of_a_variable_and_from_a_port() -> None:
         "http://host:5000/a@b",
         "postgresql://mlflow:${DB}@host/db?application_name=a@b",
         "postgresql://mlflow@host/db?sslmode=require",
-        "https://host/x?versionId=1",
+        "https://host/x?versionId=1&author=me",
         "https://host/x?token=${TOKEN}",
         "a:b@c",
     )

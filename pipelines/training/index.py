@@ -230,6 +230,8 @@ class _BucketReader:
     def _add_shard(self, shard: Row, wanted: dict[str, Row]) -> None:
         """Takes those that it holds out of `wanted`."""
         path = str(self.layout.data / shard["file"])
+        if "row_groups" not in shard:
+            raise ShardError(f"{path} is of an earlier version: run `dreamer curate` again")
         self.metadata[path] = self._alike.setdefault(json.dumps(shard["metadata"]), shard["metadata"])
         for number, clip_ids in enumerate(shard["row_groups"]):
             found = [(row, wanted.pop(each)) for row, each in enumerate(clip_ids) if each in wanted]

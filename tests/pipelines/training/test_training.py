@@ -412,3 +412,12 @@ def test_kept_clips_without_a_shard_are_refused(recipe: Recipe) -> None:
     manifest.write_text(json.dumps({"unit": 0, "shards": []}))
     with pytest.raises(ShardError, match="14 kept clips of bucket 4x32x32 are in no shard"):
         plan_stages(recipe)
+
+
+def test_a_manifest_that_does_not_say_what_is_in_the_shards_is_refused(recipe: Recipe) -> None:
+    manifest = Path(recipe.run_directory) / "data" / "manifest" / "00000.json"
+    entry = json.loads(manifest.read_text())
+    shards = [{name: value for name, value in entry["shards"][0].items() if name != "row_groups"}]
+    manifest.write_text(json.dumps({**entry, "shards": shards}))
+    with pytest.raises(ShardError, match=r"earlier version: run `dreamer curate` again"):
+        plan_stages(recipe)

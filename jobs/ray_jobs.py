@@ -121,7 +121,7 @@ async def log_text(client: Any, job_id: str) -> AsyncGenerator[str]:
         try:
             with suppress(TimeoutError):  # a quiet job, or a connection that died without a word
                 async with aclosing(client.tail_job_logs(job_id)) as tail:  # each begins at the log's start
-                    while (text := await asyncio.wait_for(anext(tail, None), SILENCE_SECONDS)) is not None:
+                    while (text := await _within_silence(tail)) is not None:
                         new, place = text[max(0, seen - place) :], place + len(text)
                         if new:
                             seen = place
@@ -140,6 +140,12 @@ async def log_text(client: Any, job_id: str) -> AsyncGenerator[str]:
             say(f"connection to the cluster lost; next try in {wait:.0f} s")
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+
+async def _within_silence(tail: AsyncGenerator[str]) -> str | None:
+    """The next text, or None at the end. `asyncio.wait_for` would not hear Ctrl-C while a text comes."""
+    async with asyncio.timeout(SILENCE_SECONDS):
+        return await anext(tail, None)
 
 
 def _shown(line: str) -> Summary:

@@ -3,13 +3,17 @@
 import os
 import re
 
-# Up to the last @: passwords that nobody encoded have / and @ in them. Digits alone are a port.
-PASSWORD = re.compile(r"://[^/?#\s:@]*:(?!\d+(?:[/?#]|$))(?P<secret>[^\s'\"<>]+)@")
+# Up to the last @: passwords that nobody encoded have / and @ in them. Digits are a port; [ begins IPv6.
+PASSWORD = re.compile(r"://(?!\[)[^/?#\s:@]*:(?!\d+(?:[/?#]|$)|\$\{\}@)[^\s'\"<>]+@")
 USER = re.compile(r"://[^/\s@]+@")
-WEB_USER = re.compile(r"https?://(?P<secret>[^/?#\s:@]+)@")  # a token, mostly
+WEB_USER = re.compile(r"https?://(?!\$\{\}@)[^/?#\s:@]+@")  # a token, mostly
 QUERY = re.compile(r"(?P<address>://[^\s?'\"<>]+)\?[^\s'\"<>]+")
 SIGNED = re.compile(
-    r"[?&][^=&\s]*(?:sig|token|key|secret|passw|pwd|credential|auth(?!or))[^=&\s]*=(?P<secret>[^&\s]+)", re.I
+    r"[?&#](?:[a-z0-9]+[-_.])*"
+    r"(?:sig|signature|(?:access|auth|session|id)?token|(?:api|secret|awssecret|private)?key|awsaccesskeyid"
+    r"|secret|(?:ssl)?password|passwd|pwd|credential|auth|authorization)"
+    r"=(?!\$\{\}(?:[&#\s]|$))[^&\s]",
+    re.I,
 )
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -19,8 +23,7 @@ def holds_secret(text: str) -> bool:
     if "://" not in text:
         return False
     named = VARIABLE.sub("${}", text)
-    found = (match["secret"] for kind in (PASSWORD, WEB_USER, SIGNED) for match in kind.finditer(named))
-    return any(not secret.startswith("${}") for secret in found)
+    return any(kind.search(named) for kind in (PASSWORD, WEB_USER, SIGNED))
 
 
 def without_secrets(text: str) -> str:

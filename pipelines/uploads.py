@@ -27,7 +27,7 @@ class Upload:
 def unfinished_uploads(folder: Path) -> Iterator[Upload]:
     """Those to a folder and its folders that began more than a day ago; none but on `s3://`.
 
-    Where the right to list them is missing, a warning says so.
+    Where they cannot be listed, for want of a right or because the store cannot do it, a warning says so.
     """
     if not is_remote(folder) or not str(folder).startswith("s3://"):
         return
@@ -39,18 +39,18 @@ def unfinished_uploads(folder: Path) -> Iterator[Upload]:
         for found in _listed(fs, "list_multipart_uploads", "Uploads", markers, request):
             if datetime.now(UTC) - found["Initiated"] > OLD:
                 yield Upload(folder / found["Key"].removeprefix(prefix), found["UploadId"])
-    except PermissionError as error:
+    except OSError as error:
         log.warning("uploads that were not ended are not looked for in %s: %s", folder, error)
 
 
 def uploaded_bytes(upload: Upload) -> int:
-    """Of the parts that are there; 0 when it was ended meanwhile."""
+    """Of the parts that are there; 0 when it was ended meanwhile, or they cannot be listed."""
     fs, request = _request(upload)
     try:
         return sum(
             part["Size"] for part in _listed(fs, "list_parts", "Parts", ("PartNumberMarker",), request)
         )
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

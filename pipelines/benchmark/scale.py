@@ -278,7 +278,7 @@ def _picture(random: np.random.Generator, rows: int) -> int:
 
 
 def make_up_manifest(unit: int, recipe: Recipe, layout: RunLayout, stamp: str) -> None:
-    """The unit's manifest as precompute leaves it, and its shards as empty files.
+    """The unit's manifest as precompute leaves it, and its shards as files with nothing in them.
 
     stamp: precompute_fingerprint.
     """
@@ -292,7 +292,8 @@ def make_up_manifest(unit: int, recipe: Recipe, layout: RunLayout, stamp: str) -
     for bucket, clip_ids in sorted(held.items()):
         path = layout.shards(bucket) / f"{unit:05d}-{stamp[:8]}-000.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        with path.open("wb") as shard:
+            shard.truncate(len(clip_ids) * CLIP_BYTES)  # which takes no room
         shards.append(
             {
                 "bucket": bucket,

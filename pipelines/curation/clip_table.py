@@ -108,7 +108,7 @@ def clip_tables(layout: RunLayout, columns: Sequence[str]) -> Iterator[tuple[int
     For any number of units: a pyarrow data set keeps 130 kB of every file. Raises FileNotFoundError when the
     run directory has none.
     """
-    if not (paths := sorted(layout.clips.glob("*.parquet"))):
+    if not (paths := sorted(layout.clips.glob("*.parquet"), key=lambda path: int(path.stem))):
         raise FileNotFoundError(f"no clip table in {layout.clips}: run `dreamer curate` first")
     for path, content in zip(paths, read_many(paths), strict=True):
         file = pq.ParquetFile(pa.BufferReader(content))

@@ -5,7 +5,7 @@ It is asked by every stage and every worker, most of which need no network: noth
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipelines.models import weights_sha256
 from pipelines.recipe import Recipe
 from pipelines.storage import file_sizes, read_many, read_table
 
-PRECOMPUTE_VERSION = 5  # raise when the same settings give other bytes
+PRECOMPUTE_VERSION = 5  # raise when the same settings give other bytes, or the manifest says something else
 CLIP_COLUMNS = (
     "clip_id",
     "source_id",
@@ -137,21 +137,24 @@ def list_shards(layout: RunLayout, bucket: str) -> list[Path]:
 
     Raises FileNotFoundError when one of them is gone; empty when the bucket has no clips.
     """
-    paths = []
-    for entry in manifest_entries(layout):
-        paths += [layout.data / shard["file"] for shard in entry["shards"] if shard["bucket"] == bucket]
-    check_there(layout.shards(bucket), (path.name for path in paths))
-    return paths
+    entries = [shard for entry in manifest_entries(layout) for shard in entry["shards"]]
+    sizes = {layout.data / shard["file"]: shard["bytes"] for shard in entries if shard["bucket"] == bucket}
+    check_there(layout.shards(bucket), {path.name: size for path, size in sizes.items()})
+    return list(sizes)
 
 
-def check_there(folder: Path, names: Iterable[str]) -> None:
-    """Raises FileNotFoundError when one of these shards of a bucket is gone."""
+def check_there(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Raises FileNotFoundError when one of these shards of a bucket is gone, or has not its size in bytes."""
     there = file_sizes(folder)
-    if missing := [name for name in names if name not in there]:
-        shown = folder / missing[0]
-        raise FileNotFoundError(f"{len(missing)} shards of the manifest are gone, such as {shown}")
+    if missing := [name for name, size in sizes.items() if there.get(name) != size]:
+        raise FileNotFoundError(
+            f"{len(missing)} shards of the manifest are gone or others, such as {folder / missing[0]}: run "
+            "`dreamer curate` again"
+        )
 
 
 def manifest_entries(layout: RunLayout) -> Iterator[dict[str, Any]]:
     """What each finished unit of work left, in order of units."""
-    yield from map(json.loads, read_many(sorted(layout.manifest.glob("*.json"))))
+    yield from map(
+        json.loads, read_many(sorted(layout.manifest.glob("*.json"), key=lambda path: int(path.stem)))
+    )

@@ -23,17 +23,15 @@ WEB_SCHEMES = ("http", "https")
 BUCKET_SCHEMES = ("s3", "gs")
 REMOTE_SCHEMES = (*WEB_SCHEMES, *BUCKET_SCHEMES)
 EVERY_NETWORK = ("0.0.0.0/0", "::/0")
-# An IPv4 address in the last four bytes: RFC 6052, 8215, 2765 and 4291. The second may be of any network.
-EMBEDDING = [
-    ipaddress.ip_network(network)
-    for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")
-]
+# An IPv4 address in the last four bytes: RFC 6052, 2765 and 4291.
+EMBEDDING = [ipaddress.ip_network(network) for network in ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")]
 # Not public, though the registries, or those that this Python knows, do not say so.
 NOT_PUBLIC = [
     ipaddress.ip_network(network)
     for network in (
         "192.0.0.0/24",  # special purposes
         "168.63.129.16/32",  # Azure's own server in every virtual network
+        "64:ff9b:1::/48",  # a network's own NAT64 (RFC 8215)
         "fec0::/10",  # site-local, which nobody gives out any more
     )
 ]
@@ -149,8 +147,10 @@ def client_of(private_networks: tuple[str, ...]) -> Callable[..., Awaitable[Any]
 
 def may_connect(host: str, private_networks: tuple[str, ...]) -> bool:
     """Whether an IP address is a public one, or of one of the networks."""
-    address = _plain(ipaddress.ip_address(host.partition("%")[0]))
-    if any(address in ipaddress.ip_network(network, strict=False) for network in private_networks):
+    written = ipaddress.ip_address(host.partition("%")[0])
+    address = _plain(written)
+    allowed = [ipaddress.ip_network(network, strict=False) for network in private_networks]
+    if any(each in network for each in (written, address) for network in allowed):
         return True
     return (
         address.is_global
@@ -164,7 +164,6 @@ def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Any:
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour
-    itself = address.is_loopback or address.is_unspecified
-    if inner is None and not itself and any(address in network for network in EMBEDDING):
+    if inner is None and any(address in network for network in EMBEDDING):
         inner = ipaddress.IPv4Address(address.packed[-4:])
     return inner or address

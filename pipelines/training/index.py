@@ -213,6 +213,7 @@ class _BucketReader:
         self.metadata: dict[str, Row] = {}
         self._builders = {split: ClipsBuilder() for split in splits}
         self._alike: dict[str, Row] = {}  # almost all shards have the same metadata
+        self._sizes: dict[str, int] = {}  # of the shards in bytes, by name
         self._missing: list[str] = []
 
     def add(self, clips: Sequence[Row], shards: Sequence[Row]) -> None:
@@ -232,6 +233,7 @@ class _BucketReader:
         path = str(self.layout.data / shard["file"])
         if "row_groups" not in shard:
             raise ShardError(f"{path} is of an earlier version: run `dreamer curate` again")
+        self._sizes[path.rpartition("/")[2]] = shard["bytes"]
         self.metadata[path] = self._alike.setdefault(json.dumps(shard["metadata"]), shard["metadata"])
         for number, clip_ids in enumerate(shard["row_groups"]):
             found = [(row, wanted.pop(each)) for row, each in enumerate(clip_ids) if each in wanted]
@@ -244,7 +246,7 @@ class _BucketReader:
 
         Raises ShardError for kept clips that are in no shard, and FileNotFoundError for shards that are gone.
         """
-        check_there(self.layout.shards(self.bucket), (path.rpartition("/")[2] for path in self.metadata))
+        check_there(self.layout.shards(self.bucket), self._sizes)
         if self._missing:
             raise ShardError(
                 f"{len(self._missing)} kept clips of bucket {self.bucket} are in no shard, such as "

@@ -85,6 +85,7 @@ def build_pipeline(recipe: Recipe) -> Any:
 
 
 def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -97,7 +98,8 @@ def _fit(recipe: Recipe, plans: list[StagePlan]) -> None:
     file_system, place = arrow_place(folder)
     trainer = TorchTrainer(
         run_worker,
-        train_loop_config={"recipe": recipe, "plans": plans, "folder": str(folder)},
+        # Ray hands this on to each worker by itself; an object of its store is there once for a node.
+        train_loop_config={"recipe": recipe, "plans": ray.put(plans), "folder": str(folder)},
         torch_config=TorchConfig(backend="nccl" if settings.gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.workers, use_gpu=settings.gpus_per_worker > 0, resources_per_worker=resources

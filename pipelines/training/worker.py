@@ -23,7 +23,9 @@ ORPHANS_END_SECONDS = 120.0
 
 
 def run_worker(config: dict[str, Any]) -> None:
-    """Train `config["plans"]` (list of StagePlan) of `config["recipe"]`; Ray Train calls this in each worker.
+    """Train `config["plans"]` (a reference to a list of StagePlan) of `config["recipe"]`.
+
+    Ray Train calls this in each worker.
 
     What would end the same way again (TrainingStoppedError and the like) is written to `config["folder"]` and
     ends the worker in order; anything else is an error of the worker, and Ray starts the group anew.
@@ -32,6 +34,7 @@ def run_worker(config: dict[str, Any]) -> None:
     if (folder / STOPPED).is_file():
         return  # one of the group before stopped alone, and starting it again would end the same way
     # The heavy libraries are imported here, in the worker, and only what the loop needs.
+    import ray
     import ray.train.torch
     import torch
     import torch.distributed as dist
@@ -53,7 +56,7 @@ def run_worker(config: dict[str, Any]) -> None:
         keep_freed_memory()
     try:
         with sole_writer(folder, group):
-            train_stages(recipe, config["plans"], group)
+            train_stages(recipe, ray.get(config["plans"]), group)
     except (OutOfMemoryError, DiskFullError) as error:
         _write_stopped(folder, error)
         if group.size > 1:

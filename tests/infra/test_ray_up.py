@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -231,13 +233,23 @@ def test_nodes_install_what_setup_needs_whatever_is_there(tmp_path):
     """Stock images have some of it: each of them would be missed later, by `make setup`."""
     sudo = tmp_path / "sudo"
     # The first time another apt holds the lock.
-    sudo.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n[ $(wc -l < {tmp_path}/asked) -gt 1 ]\n')
+    # It sets up its terminal, as sudo does: a process in the background is stopped at that.
+    sudo.write_text(
+        f'#!/bin/sh\nstty sane\necho "$@" >> {tmp_path}/asked\n[ $(wc -l < {tmp_path}/asked) -gt 1 ]\n'
+    )
     sudo.chmod(0o755)
     for name in ("g++", "make", "python3.12"):
         (tmp_path / name).symlink_to(sudo)
     (tmp_path / "sleep").symlink_to("/bin/true")
     install = commands("aws", "setup_commands")[0]
-    subprocess.run(["bash", "-c", install], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+    master, terminal = pty.openpty()
+    node = ["setsid", "--ctty", "--wait", "bash", "-c", f"true; ({install})"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(
+        node, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, check=True, timeout=20
+    )
+    os.close(master)
+    os.close(terminal)
     locked, update, asked = (tmp_path / "asked").read_text().splitlines()
     assert locked == update == "apt-get update"
     assert {"install", "g++", "make", "python3.12-venv", "python3.12-dev"} <= set(asked.split())

@@ -1,5 +1,6 @@
 """`--submit` and `dreamer jobs`: commands as Ray jobs on a real head that wants a token."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -9,15 +10,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 
 import jobs.submit
-from jobs.ray_jobs import JobError
+from jobs.ray_jobs import JobError, log_text
 from jobs.sealed import SEALED, SealError, open_sealed, seal
 from jobs.submit import PROJECT, SUBMITTED_RECIPE, project_files, working_tree
 from pipelines.recipe_file import load_recipe
@@ -204,6 +206,28 @@ def test_a_job_is_listed_followed_left_and_stopped(head):
     nothing = dreamer(where, "jobs", "logs", "none")
     assert nothing.returncode == 1
     assert "no job none" in json.loads(nothing.stdout)["error"]
+
+
+def test_ctrl_c_is_heard_in_the_moment_in_which_a_text_comes():
+    class Cluster:
+        async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+            for _ in range(100):
+                reader.cancel()  # what Ctrl-C does
+                yield "text\n"
+                await asyncio.sleep(0)
+
+    async def read() -> None:
+        async for _ in log_text(Cluster(), "job"):
+            pass
+
+    async def follow() -> bool:
+        nonlocal reader
+        reader = asyncio.create_task(read())
+        await asyncio.wait([reader], timeout=5)
+        return reader.cancelled()
+
+    reader: Any = None
+    assert asyncio.run(follow())
 
 
 def test_a_wrong_token_is_refused_with_what_to_do(head, tmp_path: Path):

@@ -78,12 +78,17 @@ def test_a_secret_is_told_from_the_name_of_a_variable_and_from_a_port() -> None:
         "redis://:12345@host",
         "https://token@host/x",
         "https://host/x?b=1&sig=abc",
+        "https://host/x?X-Amz-Security-Token=abc",
+        "https://host/x#access_token=abc",
+        "https://host/x?token=${TOKEN}abc",
+        "postgresql://me:${A}pass@host/db",
     )
     harmless = (
         "http://host:5000/a@b",
         "postgresql://mlflow:${DB}@host/db?application_name=a@b",
         "postgresql://mlflow@host/db?sslmode=require",
-        "https://host/x?versionId=1&author=me",
+        "https://host/x?versionId=1&author=me&keyframes=3&tokenizer=t5&sigma=2",
+        "http://[::1]:5000/a@b",
         "https://host/x?token=${TOKEN}",
         "a:b@c",
     )

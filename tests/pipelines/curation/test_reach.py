@@ -122,7 +122,8 @@ PRIVATE = (
     "::ffff:127.0.0.1",
     "::ffff:169.254.169.254",
     "64:ff9b::a9fe:a9fe",  # 169.254.169.254 by way of NAT64
-    "64:ff9b:1::a9fe:a9fe",  # by way of a network's own
+    "64:ff9b:1::a9fe:a9fe",  # by way of a network's own, which may have it anywhere
+    "64:ff9b:1:a9fe:a9:fe00:808:808",
     "2002:7f00:1::",  # 127.0.0.1 by way of 6to4
     "::ffff:0:7f00:1",  # by way of SIIT
     "::7f00:1",  # as a compatible address
@@ -138,7 +139,9 @@ def test_private_addresses_are_told_from_public_ones(host: str) -> None:
     assert may_connect(host, ("0.0.0.0/0", "::/0"))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.5", "::1", "fec0::2", "168.63.129.16"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.0.0.5", "::1", "::2", "64:ff9b:1::1", "fec0::2", "168.63.129.16"]
+)
 def test_each_of_them_can_be_allowed_by_itself(host: str) -> None:
     assert may_connect(host, (host,))
 

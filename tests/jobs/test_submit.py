@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -176,7 +177,10 @@ def test_a_job_is_listed_followed_left_and_stopped(head):
     subprocess.run(other, check=True, capture_output=True, env={**where, "RAY_AUTH_MODE": "token"})
     command = [sys.executable, "-m", "jobs.cli", "benchmark", "filters", "stock", "--count", "100000"]
     command += ["data.table=/no/videos.csv", "run_directory=/no/run", "--submit", address, "--json"]
-    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment) as following:
+    # As a terminal starts it: what a script starts in its background does not hear Ctrl-C.
+    heard = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+    pipes: dict[str, Any] = {"stdout": PIPE, "stderr": PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, **heard, env=environment) as following:
         wait_for_its_log(following)
         listed = {job["job_id"]: job for job in json.loads(dreamer(where, "jobs", "list").stdout)["jobs"]}
         (job,) = (job for job in listed.values() if job["command"] == "dreamer benchmark filters")
@@ -190,7 +194,7 @@ def test_a_job_is_listed_followed_left_and_stopped(head):
         error = json.loads(said)["error"]
         assert all(text in error for text in (f"job {job['job_id']} goes on", "--follow", "jobs stop"))
     logs = [sys.executable, "-m", "jobs.cli", "jobs", "logs", job["job_id"], "--follow", "--json"]
-    with subprocess.Popen(logs, stdout=PIPE, stderr=PIPE, text=True, env=where) as following:
+    with subprocess.Popen(logs, **pipes, env=where) as following:
         wait_for_its_log(following)
         listed = {job["job_id"]: job for job in json.loads(dreamer(where, "jobs", "list").stdout)["jobs"]}
         assert listed[job["job_id"]]["status"] == "RUNNING"

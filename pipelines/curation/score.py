@@ -114,10 +114,11 @@ def score_unit(
     are there are not opened again, and excluded ones never. Raises CurationError when the decoder cannot hold
     the CLIP of the recipe.
     """
-    if unscored_sources(unit, recipe, layout, excluded, stamp) is None:
-        return {"decoded": 0}  # Ray does a task again whose answer was lost with a node
-    known = known_rows(layout, unit, recipe, excluded, stamp) or {}
+    known = known_rows(layout, unit, recipe, excluded, stamp)
     sources = unit_sources(layout, unit)
+    if known is not None and known.keys() == {_key(source, recipe) for source in sources}:
+        return {"decoded": 0}  # Ray does a task again whose answer was lost with a node
+    known = known or {}
     new = [source for source in sources if _key(source, recipe) not in known]
     opened = [source for source in new if source["source_id"] not in excluded]
     pictures = _earlier_pictures(layout, unit) if len(opened) < len(new) else {}

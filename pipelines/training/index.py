@@ -244,7 +244,8 @@ class _BucketReader:
     def close(self, dataset: str) -> dict[str, BucketClips]:
         """Clips by split.
 
-        Raises ShardError for kept clips that are in no shard, and FileNotFoundError for shards that are gone.
+        Raises ShardError for kept clips that are in no shard, and FileNotFoundError for shards that are gone
+        or have another size.
         """
         check_there(self.layout.shards(self.bucket), self._sizes)
         if self._missing:

@@ -57,7 +57,7 @@ class Work:
 
     worker: how the titles begin that Ray gives to its processes. marks: what of it a run has done, with
     something that changes when it is done again; each is of one `unit`. begun: marks at its middle.
-    at_risk: how many of them may be done again; they are reported as done when no more are.
+    at_risk: how many that were done may be done again; all before them count as reported.
     least_nodes: that it is at work on. spare_nodes: that must be there for it to go on without one of them.
     """
 
